@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"io"
+	"iter"
+)
+
+// Backend is a place for create-only named objects: a folder, an https endpoint, a bucket. It knows nothing of what
+// the objects mean. Names are "blocks/<64 hex>", "segments/<64 hex>", "snapshots/<domain>/<name>",
+// "logs/<domain>/<name>" and nothing else. All methods may be called from several goroutines at once.
+//
+// Errors wrap artifact.ErrNotFound, ErrConflict, ErrDamaged, ErrFull, ErrReadOnly, or the context's error.
+type Backend interface {
+	// Create stores an object. When it returns nil the object is durable, whole, and immutable from then on. The same
+	// bytes under the same name again are no error. Other bytes under that name are ErrConflict; if the name says the
+	// hash of its content (blocks, segments) and the stored bytes do not have it, ErrDamaged. data may be reused after
+	// return.
+	Create(ctx context.Context, name string, data []byte) error
+	// Open reads n bytes from off, to the end if n < 0. A read past the end is io.ErrUnexpectedEOF.
+	Open(ctx context.Context, name string, off, n int64) (io.ReadCloser, error)
+	// Stat tells the size in bytes.
+	Stat(ctx context.Context, name string) (int64, error)
+	// List gives the objects whose name begins with prefix ("blocks/", "logs/<domain>/" …) and is greater than after,
+	// sorted by name. An error ends it. What is absent from a list may exist.
+	List(ctx context.Context, prefix, after string) iter.Seq2[Entry, error]
+	// Info tells what the place is and can do.
+	Info() Info
+	Close() error
+}
+
+// Entry is one row of a list.
+type Entry struct {
+	Name string
+	Size int64 // bytes
+}
+
+// Info describes a Backend as values.
+type Info struct {
+	Kind     string // "local", "https", "s3"
+	Where    string // for people: a path or URL without secrets
+	ReadOnly bool
+	Free     func() (bytes int64, ok bool) // room left; ok is false where that is not known; nil likewise
+	Foreign  []string                      // names found that are not ours, and leftovers of writers that died
+	Publish  string                        // how exclusive creation is done: "renameat2", "link", "if-none-match"
+}
+
+// Uncached is put into a context to ask Open for bytes from the medium, not from a cache. Best effort.
+func Uncached(ctx context.Context) context.Context { return context.WithValue(ctx, uncachedKey{}, true) }
+
+// WantsUncached tells whether ctx came from Uncached.
+func WantsUncached(ctx context.Context) bool { v, _ := ctx.Value(uncachedKey{}).(bool); return v }
+
+type uncachedKey struct{}
