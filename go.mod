@@ -1,8 +1,17 @@
 module aslrescue
 
-go 1.26
+go 1.26.0
 
 require lukechampine.com/blake3 v1.4.1
+
+require (
+	github.com/FastFilter/xorfilter v0.4.2-0.20260120015552-4e5a4d9df65a // indirect
+	github.com/fxamacker/cbor/v2 v2.10.0 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/x448/float16 v0.8.4 // indirect
+	golang.org/x/mod v0.42.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
 
 require (
 	github.com/PlakarKorp/go-cdc-chunkers v1.1.0

@@ -36,7 +36,7 @@ func (k RangeKind) String() string {
 
 // Gap is a range that holds no data.
 type Gap struct {
-	Off, Len int64 // bytes
+	Off, Len int64     // bytes
 	Kind     RangeKind // Unreadable or Untried
 	Why      string    // the error, for people
 }
