@@ -1,43 +1,6 @@
 package chunk
 
-import (
-	"fmt"
-	"math/rand/v2"
-	"testing"
-)
-
-const sixteenMiB = 16 << 20
-
-func random(seed byte, n int) []byte {
-	buf := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(buf)
-	return buf
-}
-
-// text is lines of words: much is repeated, but no page is like another.
-func text(seed byte, n int) []byte {
-	rnd := rand.New(rand.NewChaCha8([32]byte{seed}))
-	buf := make([]byte, 0, n+16)
-	for len(buf) < n {
-		buf = fmt.Appendf(buf, "word%03d ", rnd.IntN(1000))
-		if rnd.IntN(10) == 0 {
-			buf = append(buf, '\n')
-		}
-	}
-	return buf[:n]
-}
-
-// sparse is zero but for a page here and there.
-func sparse(seed byte, n int) []byte {
-	rnd := rand.New(rand.NewChaCha8([32]byte{seed}))
-	buf := make([]byte, n)
-	for off := 0; off+PageSize <= n; off += PageSize * (1 + rnd.IntN(200)) {
-		for i := range PageSize {
-			buf[off+i] = byte(rnd.Uint32())
-		}
-	}
-	return buf
-}
+import "testing"
 
 func BenchmarkCut(b *testing.B) {
 	p := Default()
