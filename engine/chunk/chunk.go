@@ -4,6 +4,20 @@
 // A source is divided at multiples of SuperBlock and every super-block is cut on its own, so that super-blocks can be
 // cut in parallel and an intake can go on at any of them. Runs of zero pages become Zero pieces, which are stored as
 // ranges and not as chunks; what lies between two of them is cut by content.
+//
+// The defaults come from two ext4 images, and the trees they were made of, where the second had 4 % of its files
+// removed, 5 % edited, some added and its directories in another order. What it added, as a part of the first's
+// unique bytes (945 MB; the trees 750 MB in 58 000 files):
+//
+//	nominal average      16 KiB  32 KiB  64 KiB  128 KiB  256 KiB
+//	images, Pages         0.237   0.324   0.407    0.495    0.593
+//	images, Bytes                         0.444
+//	trees, Bytes          0.053   0.057   0.061    0.067    0.069
+//	trees, Pages          0.055   0.058   0.062    0.066    0.070
+//	chunks, both images  71 000  34 500  17 800    9 300    4 900
+//
+// Also cutting where a page ends in zeros, as files do on a disk, saved a tenth at means below 40 KiB and nothing at
+// the default, for the same number of chunks. Neither way is what limits an intake: see the benchmarks.
 package chunk
 
 import (
@@ -123,22 +137,18 @@ func (p Params) cut(dst []Piece, buf []byte, data func(dst []Piece, buf []byte, 
 }
 
 func (p Params) cutPages(dst []Piece, buf []byte, off, end int) []Piece {
-	lim := ^uint64(0) / uint64(p.Avg/p.Page) // a hash up to this cuts: one in Avg/Page
+	// A hash up to this cuts: one in Avg/Page. A zero page's is above it for any Avg, so that those never cut.
+	lim := ^uint64(0) / uint64(p.Avg/p.Page)
 	for start := off; start < end; start = off {
 		// No page before Min can cut and a page's hash depends on nothing but the page, so those need no hash.
 		last := min(start+int(p.Max), end)
 		off = min(start+int(p.Min), end)
-		for off < last && !cutsAfter(buf[off-PageSize:off], lim) {
+		for off < last && PageHash((*[PageSize]byte)(buf[off-PageSize:])) > lim {
 			off = min(off+PageSize, last)
 		}
 		dst = append(dst, Piece{Off: start, Len: off - start})
 	}
 	return dst
-}
-
-// cutsAfter tells whether a chunk may end with page. A zero page never ends one: there are many and they say nothing.
-func cutsAfter(page []byte, lim uint64) bool {
-	return PageHash((*[PageSize]byte)(page)) <= lim && !isZero(page)
 }
 
 func (p Params) cutBytes(dst []Piece, buf []byte, off, end int) []Piece {
