@@ -2,15 +2,18 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"strings"
 )
 
 // Backend is a place for create-only named objects: a folder, an https endpoint, a bucket. It knows nothing of what
 // the objects mean. Names are "blocks/<64 hex>", "segments/<64 hex>", "snapshots/<domain>/<name>",
-// "logs/<domain>/<name>" and nothing else. All methods may be called from several goroutines at once.
+// "logs/<domain>/<name>" and nothing else, see CheckName. All methods may be called from several goroutines at once.
 //
-// Errors wrap artifact.ErrNotFound, ErrConflict, ErrDamaged, ErrFull, ErrReadOnly, or the context's error.
+// Errors wrap artifact.ErrNotFound, ErrConflict, ErrDamaged, ErrFull, ErrReadOnly, ErrName, or the context's error.
 type Backend interface {
 	// Create stores an object. When it returns nil the object is durable, whole, and immutable from then on. The same
 	// bytes under the same name again are no error. Other bytes under that name are ErrConflict; if the name says the
@@ -46,9 +49,38 @@ type Info struct {
 }
 
 // Uncached is put into a context to ask Open for bytes from the medium, not from a cache. Best effort.
-func Uncached(ctx context.Context) context.Context { return context.WithValue(ctx, uncachedKey{}, true) }
+func Uncached(ctx context.Context) context.Context {
+	return context.WithValue(ctx, uncachedKey{}, true)
+}
 
 // WantsUncached tells whether ctx came from Uncached.
 func WantsUncached(ctx context.Context) bool { v, _ := ctx.Value(uncachedKey{}).(bool); return v }
 
 type uncachedKey struct{}
+
+// ErrName is a name that no object can have.
+var ErrName = errors.New("not a name of an object")
+
+// CheckName tells whether name can name an object. What it lets through is safe as a path: lower case only, so that
+// media which do not tell case apart keep names apart, and no step begins with a dot.
+func CheckName(name string) error {
+	kind, rest, _ := strings.Cut(name, "/")
+	ok := false
+	switch kind {
+	case "blocks", "segments":
+		ok = len(rest) == 64 && strings.Trim(rest, "0123456789abcdef") == ""
+	case "snapshots", "logs":
+		domain, base, _ := strings.Cut(rest, "/")
+		ok = isStep(domain, 63) && isStep(base, 128)
+	}
+	if !ok {
+		return fmt.Errorf("%q: %w", name, ErrName)
+	}
+	return nil
+}
+
+// isStep tells whether s is 1 to most characters of a-z 0-9 - _ . and begins with a letter or digit.
+func isStep(s string, most int) bool {
+	const alnum = "abcdefghijklmnopqrstuvwxyz0123456789"
+	return s != "" && len(s) <= most && strings.Trim(s, alnum+"-_.") == "" && strings.ContainsRune(alnum, rune(s[0]))
+}

@@ -1,0 +1,71 @@
+package format
+
+import (
+	"aslrescue/engine/artifact"
+	"aslrescue/engine/chunk"
+)
+
+// GapsKept is how many gaps a manifest lists; the maps hold all.
+const GapsKept = 1000
+
+// GapRow is a range of a source that holds no data.
+type GapRow struct {
+	Path []byte `cbor:"path,omitempty"` // of a file in a tree
+	Off  int64  `cbor:"off"`
+	Len  int64  `cbor:"len"`
+	Kind string `cbor:"kind"`
+	Why  string `cbor:"why,omitempty"`
+}
+
+// SourceResult is what became of one source.
+type SourceResult struct {
+	SourceID
+	Root    *artifact.Ref `cbor:"root,omitempty"` // MapRoot of a linear source
+	Top     *Entry        `cbor:"top,omitempty"`  // of a tree
+	Length  int64         `cbor:"length"`         // bytes; of a tree the sum of its files
+	Counts  Counts        `cbor:"counts"`
+	Gaps    []GapRow      `cbor:"gaps,omitempty"`
+	GapsAll int64         `cbor:"gaps_all,omitempty"` // their number, also of those not listed
+	Errors  []string      `cbor:"errors,omitempty"`   // the first that could not be read, and why
+	Changed []string      `cbor:"changed,omitempty"`  // what changed while it was read
+}
+
+// Whole tells whether nothing is missing of the source and nothing changed under the reader.
+func (r *SourceResult) Whole() bool {
+	return r.GapsAll == 0 && r.Counts.Failed == 0 && len(r.Errors) == 0 && len(r.Changed) == 0 && r.Counts.Unreadable == 0 && r.Counts.Untried == 0
+}
+
+// Manifest describes one snapshot. Its BLAKE3 is its name.
+type Manifest struct {
+	Format  int            `cbor:"format"`
+	Store   ID             `cbor:"store"`
+	Domain  string         `cbor:"domain"`
+	Intake  ID             `cbor:"intake"`
+	Base    uint64         `cbor:"base"` // log position against which "known" was decided
+	Parent  uint64         `cbor:"parent,omitempty"`
+	Label   string         `cbor:"label,omitempty"`
+	Result  string         `cbor:"result"`
+	Tool    string         `cbor:"tool"`
+	Chunk   chunk.Params   `cbor:"chunk"`
+	Codec   Codecs         `cbor:"codec"`
+	Sources []SourceResult `cbor:"sources"`
+	Totals  Counts         `cbor:"totals"`
+	Resumed int            `cbor:"resumed,omitempty"` // how often another writer took over
+	Began   int64          `cbor:"began"`             // by a clock nobody checked
+	Ended   int64          `cbor:"ended"`
+}
+
+// DecodeManifest reads the manifest named id.
+func DecodeManifest(id artifact.Digest, b []byte) (*Manifest, error) {
+	if got := artifact.HashBytes(b); got != id {
+		return nil, damaged("manifest: bytes hash to %s", got)
+	}
+	m := &Manifest{}
+	if err := Unmarshal(b, m); err != nil {
+		return nil, err
+	}
+	if m.Format != Version {
+		return nil, unsupported("manifest: format %d", m.Format)
+	}
+	return m, nil
+}

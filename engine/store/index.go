@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"aslrescue/engine/artifact"
+	"aslrescue/engine/store/format"
+)
+
+// location is where a copy of an artifact lies.
+type location struct {
+	block artifact.Digest
+	entry format.BlockEntry
+}
+
+// segmentPart is one segment object as the index holds it: filter and fences in memory, pages on the store. Where the
+// object is damaged, rescued holds what its blocks' directories say instead.
+type segmentPart struct {
+	id      artifact.Digest
+	meta    *format.SegmentMeta
+	rescued atomic.Pointer[rescuedDirs]
+}
+
+type rescuedDirs map[artifact.Digest][]location
+
+// indexRun is a run with its parts open.
+type indexRun struct {
+	of    []int // level 0 segments, as in runState
+	parts []*segmentPart
+}
+
+// pageCache keeps decoded pages and block rows. Two generations stand for an exact order of use.
+type pageCache struct {
+	mu         sync.Mutex
+	young, old map[pageKey]any
+	max        int
+}
+
+type pageKey struct {
+	part *segmentPart
+	page int // pages of entries from 0, groups of block rows from -1 down
+}
+
+func newPageCache(pages int) *pageCache {
+	return &pageCache{young: map[pageKey]any{}, old: map[pageKey]any{}, max: max(16, pages/2)}
+}
+
+func (c *pageCache) get(k pageKey) (any, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.young[k]; ok {
+		return v, true
+	}
+	v, ok := c.old[k]
+	if ok {
+		c.put(k, v)
+	}
+	return v, ok
+}
+
+func (c *pageCache) add(k pageKey, v any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.put(k, v)
+}
+
+func (c *pageCache) put(k pageKey, v any) {
+	if len(c.young) >= c.max {
+		c.young, c.old = make(map[pageKey]any, c.max), c.young
+	}
+	c.young[k] = v
+}
+
+// index answers where an artifact lies, exactly. It is safe for concurrent use as long as its runs are not changed.
+type index struct {
+	b     Backend
+	cache *pageCache
+	parts map[artifact.Digest]*segmentPart // open ones, shared by all indexes of a Store
+	runs  []indexRun
+}
+
+// openPart reads what the index keeps of a segment. A damaged one is replaced by the directories of the given blocks.
+func openPart(ctx context.Context, b Backend, id artifact.Digest, blocks []artifact.Digest) (*segmentPart, error) {
+	meta, err := readSegmentMeta(ctx, b, id)
+	if err == nil {
+		return &segmentPart{id: id, meta: meta}, nil
+	}
+	if !errors.Is(err, artifact.ErrDamaged) && !errors.Is(err, artifact.ErrNotFound) {
+		return nil, fmt.Errorf("segment %s: %w", id, err)
+	}
+	p := &segmentPart{id: id}
+	p.rescued.Store(rescueDirectories(ctx, b, blocks))
+	return p, nil
+}
+
+func readSegmentMeta(ctx context.Context, b Backend, id artifact.Digest) (*format.SegmentMeta, error) {
+	name := "segments/" + id.String()
+	head, err := readRange(ctx, b, name, 0, format.SegmentHeaderSize)
+	if err != nil {
+		return nil, shortIsDamage(err)
+	}
+	h, err := format.DecodeSegmentHeader(head)
+	if err != nil {
+		return nil, err
+	}
+	tail, err := readRange(ctx, b, name, h.Fences, h.Size-h.Fences)
+	if err != nil {
+		return nil, shortIsDamage(err)
+	}
+	return format.DecodeSegmentMeta(h, head, tail)
+}
+
+// rescueDirectories reads the directories of blocks whose segment is damaged. Blocks that are hurt too give nothing.
+func rescueDirectories(ctx context.Context, b Backend, blocks []artifact.Digest) *rescuedDirs {
+	found := rescuedDirs{}
+	for _, id := range blocks {
+		entries, err := readBlockDir(ctx, b, id)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			found[e.Ref.Digest] = append(found[e.Ref.Digest], location{id, e})
+		}
+	}
+	return &found
+}
+
+func readBlockDir(ctx context.Context, b Backend, id artifact.Digest) ([]format.BlockEntry, error) {
+	name := "blocks/" + id.String()
+	head, err := readRange(ctx, b, name, 0, format.BlockHeaderSize)
+	if err != nil {
+		return nil, shortIsDamage(err)
+	}
+	h, err := format.DecodeBlockHeader(head)
+	if err != nil {
+		return nil, err
+	}
+	tail, err := readRange(ctx, b, name, h.Dir, h.Size()-h.Dir)
+	if err != nil {
+		return nil, shortIsDamage(err)
+	}
+	return format.DecodeBlockDir(h, head, tail)
+}
+
+// find gives the copies of an artifact: all of them, or for first only one.
+func (ix *index) find(ctx context.Context, d artifact.Digest, first bool) ([]location, error) {
+	var found []location
+	for i := len(ix.runs) - 1; i >= 0; i-- { // what was stored last is asked for first
+		p := ix.runs[i].partFor(d)
+		if p == nil {
+			continue
+		}
+		some, err := ix.findIn(ctx, p, d)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+		if first && len(found) > 0 {
+			return found, nil
+		}
+	}
+	return found, nil
+}
+
+// partFor is the part of the run that would hold the digest, nil if the filters know better. Parts divide the digests
+// in order; a damaged part leaves its share unknown, so then every part of the run is asked through its own means.
+func (r *indexRun) partFor(d artifact.Digest) *segmentPart {
+	for _, p := range r.parts {
+		if r := p.rescued.Load(); r != nil {
+			if len((*r)[d]) > 0 {
+				return p
+			}
+			continue
+		}
+		if p.meta.MayContain(d) {
+			if first, last := p.meta.PagesFor(d); first <= last && last >= 0 {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+func (ix *index) findIn(ctx context.Context, p *segmentPart, d artifact.Digest) ([]location, error) {
+	if r := p.rescued.Load(); r != nil {
+		return (*r)[d], nil
+	}
+	var found []location
+	first, last := p.meta.PagesFor(d)
+	for i := first; i <= last; i++ {
+		entries, err := ix.page(ctx, p, i)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Ref.Digest != d {
+				continue
+			}
+			row, err := ix.blockRow(ctx, p, int(e.Block))
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, location{row.ID, format.BlockEntry{Ref: e.Ref, Tag: e.Tag, Codec: e.Codec, Off: e.Off, Stored: e.Stored, Raw: e.Raw}})
+		}
+	}
+	return found, nil
+}
+
+func (ix *index) page(ctx context.Context, p *segmentPart, i int) ([]format.SegmentEntry, error) {
+	k := pageKey{p, i}
+	if v, ok := ix.cache.get(k); ok {
+		return v.([]format.SegmentEntry), nil
+	}
+	raw, err := readRange(ctx, ix.b, "segments/"+p.id.String(), p.meta.PageAt(i), format.PageSize)
+	if err != nil {
+		return nil, segmentErr(p, err)
+	}
+	entries, err := format.DecodePage(raw)
+	if err != nil {
+		return nil, segmentErr(p, err)
+	}
+	ix.cache.add(k, entries)
+	return entries, nil
+}
+
+const rowGroup = 64
+
+func (ix *index) blockRow(ctx context.Context, p *segmentPart, i int) (format.BlockRow, error) {
+	if i >= int(p.meta.Blocks) {
+		return format.BlockRow{}, segmentErr(p, fmt.Errorf("entry names block %d of %d: %w", i, p.meta.Blocks, artifact.ErrDamaged))
+	}
+	group := i / rowGroup
+	k := pageKey{p, -1 - group}
+	if v, ok := ix.cache.get(k); ok {
+		return v.([]format.BlockRow)[i%rowGroup], nil
+	}
+	n := min(rowGroup, int(p.meta.Blocks)-group*rowGroup)
+	raw, err := readRange(ctx, ix.b, "segments/"+p.id.String(), p.meta.Table+int64(group)*rowGroup*format.BlockRowSize, int64(n)*format.BlockRowSize)
+	if err != nil {
+		return format.BlockRow{}, segmentErr(p, err)
+	}
+	rows := make([]format.BlockRow, n)
+	for j := range rows {
+		if rows[j], err = format.DecodeBlockRow(raw[j*format.BlockRowSize:][:format.BlockRowSize]); err != nil {
+			return format.BlockRow{}, segmentErr(p, err)
+		}
+	}
+	ix.cache.add(k, rows)
+	return rows[i%rowGroup], nil
+}
+
+// damagedSegment says that a segment went bad after it was opened.
+type damagedSegment struct {
+	part *segmentPart
+	err  error
+}
+
+func (e *damagedSegment) Error() string { return fmt.Sprintf("segment %s: %v", e.part.id, e.err) }
+func (e *damagedSegment) Unwrap() error { return e.err }
+
+func segmentErr(p *segmentPart, err error) error { return &damagedSegment{p, shortIsDamage(err)} }
+
+// memory is about how many bytes the index keeps for answering "surely new".
+func (ix *index) memory() (bytes int, entries uint64) {
+	for _, r := range ix.runs {
+		for _, p := range r.parts {
+			if p.meta != nil {
+				bytes += p.meta.Bytes()
+				entries += p.meta.Entries
+			}
+		}
+	}
+	return bytes, entries
+}
