@@ -14,7 +14,7 @@ import (
 type FS interface {
 	// CreateExcl makes a new file and opens it for writing; fs.ErrExist if the name is taken.
 	CreateExcl(name string, perm fs.FileMode) (File, error)
-	// Open opens a file for reading.
+	// Open opens a regular file for reading; anything else is fs.ErrInvalid.
 	Open(name string) (ReadFile, error)
 	// RenameNoReplace gives a file another name; fs.ErrExist if that is taken, errors.ErrUnsupported where the
 	// medium cannot promise that.
@@ -27,10 +27,12 @@ type FS interface {
 	Mkdir(name string, perm fs.FileMode) error
 	// SyncDir makes the names in a folder durable.
 	SyncDir(name string) error
-	// Stat tells size and mode.
+	// Stat tells size and mode; a symbolic link is not followed.
 	Stat(name string) (fs.FileInfo, error)
 	// ReadDir lists a folder, sorted by name.
 	ReadDir(name string) ([]fs.DirEntry, error)
+	// Close lets go of the folder, so that its medium can be unmounted.
+	Close() error
 }
 
 // File is a file being written. After an error of Write, Sync or Close nothing is known of its content any more:
@@ -41,6 +43,8 @@ type File interface {
 	Chmod(mode fs.FileMode) error
 	// Sync makes the content durable.
 	Sync() error
+	// Uncached drops what the system caches of this file and is durable already. Best effort.
+	Uncached()
 	Close() error
 }
 
@@ -48,6 +52,10 @@ type File interface {
 type ReadFile interface {
 	io.ReaderAt
 	io.Closer
+	// Size is the length in bytes when the file was opened.
+	Size() int64
+	// Sync makes content durable that somebody else wrote.
+	Sync() error
 	// Uncached drops what the system caches of this file, so that the next read asks the medium. Best effort.
 	Uncached()
 }

@@ -1,0 +1,169 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is a folder of the operating system. Nothing outside it is reached, not by "..", not through a symbolic link.
+type Dir struct {
+	root *os.Root
+}
+
+// OS opens a folder that exists.
+func OS(root string) (*Dir, error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{r}, nil
+}
+
+var _ FS = (*Dir)(nil)
+
+// Close lets go of the folder.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Free tells how many bytes can still be written; ok is false where the medium does not say.
+func (d *Dir) Free() (bytes int64, ok bool) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Blocks == 0 {
+		return 0, false
+	}
+	return int64(st.Bavail) * int64(st.Bsize), true
+}
+
+// CreateExcl is part of FS.
+func (d *Dir) CreateExcl(name string, perm fs.FileMode) (File, error) {
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f, 0}, nil
+}
+
+// Open is part of FS.
+func (d *Dir) Open(name string) (ReadFile, error) {
+	// A FIFO under one of our names would block without O_NONBLOCK.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a regular file: %w", fs.ErrInvalid)}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &osFile{f, fi.Size()}, nil
+}
+
+// RenameNoReplace is part of FS. os.Root has no such call, so the folders are opened through it and the last step of
+// the name is ours.
+func (d *Dir) RenameNoReplace(oldname, newname string) error {
+	from, err := d.root.Open(path.Dir(oldname))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := d.root.Open(path.Dir(newname))
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	oldbase, err := base(oldname)
+	if err != nil {
+		return err
+	}
+	newbase, err := base(newname)
+	if err != nil {
+		return err
+	}
+	err = unix.Renameat2(int(from.Fd()), oldbase, int(to.Fd()), newbase, unix.RENAME_NOREPLACE)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // how media without the flag answer
+		err = unsupported{err}
+	}
+	return &os.LinkError{Op: "renameat2", Old: oldname, New: newname, Err: err}
+}
+
+// Link is part of FS.
+func (d *Dir) Link(oldname, newname string) error {
+	err := d.root.Link(oldname, newname)
+	if errors.Is(err, unix.EPERM) { // how vfat and exFAT answer
+		return unsupported{err}
+	}
+	return err
+}
+
+// Remove is part of FS.
+func (d *Dir) Remove(name string) error { return d.root.Remove(name) }
+
+// Mkdir is part of FS.
+func (d *Dir) Mkdir(name string, perm fs.FileMode) error { return d.root.Mkdir(name, perm) }
+
+// SyncDir is part of FS.
+func (d *Dir) SyncDir(name string) error {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Stat is part of FS.
+func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
+// ReadDir is part of FS.
+func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, err // never a list that ends early without saying so
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
+}
+
+// base is the last step of a name that stays within its folder.
+func base(name string) (string, error) {
+	if !fs.ValidPath(name) || name == "." {
+		return "", &fs.PathError{Op: "rename", Path: name, Err: fs.ErrInvalid}
+	}
+	return path.Base(name), nil
+}
+
+type osFile struct {
+	*os.File
+	size int64
+}
+
+func (f *osFile) Size() int64 { return f.size }
+
+// Uncached drops clean pages only, so it is of use after Sync and needs none itself.
+func (f *osFile) Uncached() { unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
+
+// unsupported is an errno that means errors.ErrUnsupported in the place where it came up.
+type unsupported struct{ error }
+
+func (e unsupported) Unwrap() []error { return []error{e.error, errors.ErrUnsupported} }
