@@ -277,7 +277,7 @@ func (d *directReader) once(p []byte, off int64) (int, error) {
 			return n, err
 		}
 		d.refused.Store(true)
-		return n, nil
+		return d.buffered.ReadAt(p, off)
 	}
 	bp, _ := d.bounce.Get().(*[]byte)
 	if bp == nil {

@@ -49,13 +49,14 @@ var (
 type tree struct {
 	info Info
 	fd   int
+	view int // descriptor of our own mount of the tree, -1 without
 	root Stamp
 	all  bool                    // enter mount points
 	hook func(step, path string) // for tests: what happens next
 }
 
-// OpenTree opens a directory and all below it. Root's walk never touches an access time, other users' walks do
-// where a file is not theirs.
+// OpenTree opens a directory and all below it. Run by root, the kernel itself holds the tree read-only for us and no
+// access time changes; run by others, the access times of symbolic links and of what is not theirs may.
 func OpenTree(path string, opts ...TreeOption) (TreeSource, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -66,9 +67,13 @@ func OpenTree(path string, opts ...TreeOption) (TreeSource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tree: %w", &fs.PathError{Op: "open", Path: abs, Err: err})
 	}
+	fd, view := privateView(fd)
 	var st unix.Statx_t
 	if err := statFD(fd, &st); err != nil {
 		unix.Close(fd)
+		if view >= 0 {
+			unix.Close(view)
+		}
 		return nil, fmt.Errorf("open tree %s: %w", abs, err)
 	}
 	name := filepath.Base(abs)
@@ -76,13 +81,36 @@ func OpenTree(path string, opts ...TreeOption) (TreeSource, error) {
 		name = "root"
 	}
 	_, root, _ := split(&st)
-	t := &tree{fd: fd, root: root, info: Info{
+	t := &tree{fd: fd, view: view, root: root, info: Info{
 		Kind: Tree, Path: abs, Name: name, Size: -1, Sector: 512, ID: fileID("tree", abs, root.Dev, root.Ino),
 	}}
 	for _, o := range opts {
 		t.all = t.all || o == CrossMounts
 	}
 	return t, nil
+}
+
+// privateView replaces fd by the same directory in a mount of our own, seen by nobody else, which is read-only and
+// keeps no access times: there is no other way to read a symbolic link without touching its time. Without the right
+// to do that it gives fd back.
+func privateView(fd int) (dir, view int) {
+	view, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return fd, -1
+	}
+	err = unix.MountSetattr(view, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{
+		Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOATIME,
+		Attr_clr:    unix.MOUNT_ATTR__ATIME,
+		Propagation: unix.MS_PRIVATE,
+	})
+	if err == nil {
+		if dir, err = openNoAtime(view, ".", dirFlags); err == nil {
+			unix.Close(fd)
+			return dir, view
+		}
+	}
+	unix.Close(view)
+	return fd, -1
 }
 
 func (t *tree) Info() Info { return t.info }
@@ -92,7 +120,10 @@ func (t *tree) Close() error {
 		return nil
 	}
 	err := unix.Close(t.fd)
-	t.fd = -1
+	if t.view >= 0 {
+		err = errors.Join(err, unix.Close(t.view))
+	}
+	t.fd, t.view = -1, -1
 	return err
 }
 

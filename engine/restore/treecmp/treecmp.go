@@ -76,9 +76,6 @@ func (c *comparer) entry(path string, dirs [2]int, name string) error {
 	if kind == unix.S_IFDIR {
 		return c.dir(path, dirs, name)
 	}
-	if a.Nlink != b.Nlink {
-		c.diff(path, "%d and %d hard links", a.Nlink, b.Nlink)
-	}
 	var first [2]string
 	for i := range st {
 		key := inode{uint64(st[i].Dev), st[i].Ino}
