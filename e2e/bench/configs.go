@@ -86,7 +86,7 @@ func kopiaConfigs() []config {
 			Steps: map[string]string{
 				"first":      intake + "{links}/one",
 				"again":      intake + "{links}/one",
-				"restore":    "{bin} snapshot restore {links}/one {out}",
+				"restore":    "{bin} restore {links}/one {out}",
 				"disk2":      intake + "{links}/two",
 				"verify":     "{bin} snapshot verify --verify-files-percent=100",
 				"tree":       intake + "{corpus}/tree",

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"aslrescue/e2e/bench/corpus"
 )
@@ -29,7 +30,7 @@ const helpText = `bench measures us and our peers on one machine, in turn, durab
 var errUsage = errors.New("usage")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := dispatch(ctx, os.Args[1:])
 	stop()
 	switch {
@@ -93,6 +94,27 @@ func (c *common) corpus(ctx context.Context, scale float64) (*corpus.Corpus, err
 	})
 }
 
+// lock keeps a second bench away: two would measure each other. It also removes what one that was killed left behind.
+func (c *common) lock() (free func() error, err error) {
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(c.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another bench works in %s: %w", c.dir, err), f.Close())
+	}
+	for _, pattern := range []string{"run-*", "profile-*"} {
+		old, _ := filepath.Glob(filepath.Join(c.dir, pattern)) // the pattern is well-formed
+		for _, path := range old {
+			os.RemoveAll(path)
+		}
+	}
+	return f.Close, nil
+}
+
 func cmdCorpus(ctx context.Context, args []string) error {
 	var c common
 	fs := flag.NewFlagSet("corpus", flag.ContinueOnError)
@@ -100,6 +122,11 @@ func cmdCorpus(ctx context.Context, args []string) error {
 	if err := c.parse(fs, args); err != nil {
 		return err
 	}
-	_, err := c.corpus(ctx, c.scale)
+	free, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer free()
+	_, err = c.corpus(ctx, c.scale)
 	return err
 }

@@ -33,6 +33,11 @@ func cmdProfile(ctx context.Context, args []string) error {
 }
 
 func (o *options) profile(ctx context.Context, c config, name string, count int) error {
+	free, err := o.lock()
+	if err != nil {
+		return err
+	}
+	defer free()
 	co, err := o.corpus(ctx, o.scale)
 	if err != nil {
 		return err

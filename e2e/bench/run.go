@@ -60,6 +60,11 @@ func cmdRun(ctx context.Context, args []string) error {
 	if err := o.parse(fs, args); err != nil {
 		return err
 	}
+	free, err := o.lock()
+	if err != nil {
+		return err
+	}
+	defer free()
 	b, err := newBench(ctx, o)
 	if err != nil {
 		return err
@@ -225,7 +230,7 @@ func (b *bench) round(ctx context.Context, round int, steps []string) error {
 		runners = append(runners, newRunner(c, b.tools, b.corpus, b.work, b.usArgs))
 	}
 	groups := [][]*runner{runners}
-	if !b.room(len(runners)) {
+	if !b.room(len(runners), steps) {
 		groups = nil
 		for _, r := range runners {
 			groups = append(groups, []*runner{r})
@@ -239,12 +244,16 @@ func (b *bench) round(ctx context.Context, round int, steps []string) error {
 	return nil
 }
 
-func (b *bench) room(n int) bool {
+// room guesses what n stores take that compress nothing and find nothing of the second disk in the first.
+func (b *bench) room(n int, steps []string) bool {
 	var st syscall.Statfs_t
 	if syscall.Statfs(b.work, &st) != nil {
 		return false
 	}
-	each := 2*b.corpus.Disk.Bytes + b.corpus.TreeBytes
+	each := 2 * b.corpus.Disk.Bytes
+	if steps[0] == "tree" {
+		each = b.corpus.TreeBytes
+	}
 	return int64(st.Bavail)*st.Bsize > int64(n)*each+2*b.corpus.Disk.Size
 }
 

@@ -65,21 +65,34 @@ func (s step) plain(ctx context.Context) error {
 // prepare gives the configuration an empty store.
 func (r *runner) prepare(ctx context.Context) error {
 	r.cleanup()
-	for _, d := range []string{"{repo}", "{out}", "{home}", "{home}/tmp", "{links}/one", "{links}/two"} {
+	for _, d := range []string{"{repo}", "{out}", "{home}", "{home}/tmp"} {
 		if err := os.MkdirAll(expand(d, r.vars), 0o755); err != nil {
 			return err
 		}
 	}
-	for folder, image := range map[string]string{"one": r.corpus.DiskPath(), "two": r.corpus.Disk2Path()} {
-		if err := os.Link(image, filepath.Join(r.vars["{links}"], folder, "disk.img")); err != nil {
-			return err
-		}
-	}
-	if r.c.Init == "" {
-		return nil
+	if err := r.link(); err != nil || r.c.Init == "" {
+		return err
 	}
 	for line := range strings.SplitSeq(r.c.Init, " && ") {
 		if err := r.command(line, r.corpus.Dir).plain(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link makes folders with one image each, only for those who want them: a link changes the ctime of the image, which
+// others take for a change of its content.
+func (r *runner) link() error {
+	if !strings.Contains(r.c.Steps["first"], "{links}") {
+		return nil
+	}
+	for folder, image := range map[string]string{"one": r.corpus.DiskPath(), "two": r.corpus.Disk2Path()} {
+		dir := filepath.Join(r.vars["{links}"], folder)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := os.Link(image, filepath.Join(dir, "disk.img")); err != nil {
 			return err
 		}
 	}
