@@ -420,12 +420,15 @@ func (w *walk) xattrs(it *Item, dir int, name string) {
 	w.proc = append(w.proc[:0], "/proc/self/fd/"...)
 	w.proc = strconv.AppendInt(w.proc, int64(dir), 10)
 	w.proc = append(w.proc, '/')
-	if name == "" {
-		name = "."
-	}
 	w.proc = append(w.proc, name...)
 	path := unsafe.String(unsafe.SliceData(w.proc), len(w.proc)) // not kept by the calls below
-	n, err := grow(&w.xlist, func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	list := func(b []byte) (int, error) { return unix.Llistxattr(path, b) }
+	get := func(k string, b []byte) (int, error) { return unix.Lgetxattr(path, k, b) }
+	if name == "" {
+		list = func(b []byte) (int, error) { return unix.Flistxattr(dir, b) }
+		get = func(k string, b []byte) (int, error) { return unix.Fgetxattr(dir, k, b) }
+	}
+	n, err := grow(&w.xlist, list)
 	if err != nil {
 		if err != unix.EOPNOTSUPP {
 			note(it, "list attributes", err)
@@ -435,14 +438,14 @@ func (w *walk) xattrs(it *Item, dir int, name string) {
 	if n == 0 {
 		return
 	}
-	for list := w.xlist[:n]; len(list) > 0; {
-		key, rest, _ := bytes.Cut(list, []byte{0})
-		list = rest
+	for keys := w.xlist[:n]; len(keys) > 0; {
+		key, rest, _ := bytes.Cut(keys, []byte{0})
+		keys = rest
 		if len(key) == 0 {
 			continue
 		}
 		k := string(key)
-		m, err := grow(&w.xbuf, func(b []byte) (int, error) { return unix.Lgetxattr(path, k, b) })
+		m, err := grow(&w.xbuf, func(b []byte) (int, error) { return get(k, b) })
 		if err == unix.ENODATA {
 			continue // it was removed since it was listed
 		}
