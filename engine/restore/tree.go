@@ -519,53 +519,75 @@ func (f *fileWriter) fillHoles() error {
 	return nil
 }
 
-// setMeta sets what Meta holds on name in the directory dir. Only failures of the medium are errors.
+// setMeta sets what Meta holds on name in the directory dir, or on dir itself if name is ".". Only failures of the
+// medium are errors. The order matters: nothing after the times changes them; a new owner takes security.capability
+// and the setuid bit away; an ACL and the mode may take from us the right to set the rest.
 func (w *TreeWriter) setMeta(dir int, name, path string, m source.Meta) error {
 	mode := m.Mode & 0o7777
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: m.MTime.Sec, Nsec: int64(m.MTime.Nsec)}}
+	if err := w.set(path, "time", unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW)); err != nil {
+		return err
+	}
 	if err := unix.Fchownat(dir, name, int(m.UID), int(m.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if fatal(err) {
-			return w.failed(path, err)
+		if err := w.set(path, "owner", err); err != nil {
+			return err
 		}
-		w.warning(path, "owner", err)
 		if mode&0o6000 != 0 && m.Type != source.Dir {
 			// Running with another owner's rights is not what was saved.
 			w.warning(path, "setuid and setgid", errors.New("left out, because the owner could not be set"))
 			mode &^= 0o6000
 		}
 	}
-	// After the owner, because changing that takes security.capability away.
-	if len(m.Xattrs) > 0 {
-		at := "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
+	for _, acls := range []bool{false, true} {
 		for _, x := range m.Xattrs {
-			if err := unix.Lsetxattr(at, x.Name, x.Value, 0); err != nil {
-				// "No space" here mostly means that one attribute is larger than this file system allows.
-				if fatal(err) && !errors.Is(err, unix.ENOSPC) {
-					return w.failed(path, err)
-				}
-				w.warning(path, "attribute", fmt.Errorf("%s: %w", x.Name, err))
+			if acls != strings.HasPrefix(x.Name, "system.") {
+				continue
+			}
+			err := setXattr(dir, name, x)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", x.Name, err)
+			}
+			if errors.Is(err, unix.ENOSPC) {
+				// Here that mostly means that one attribute is larger than this file system allows.
+				w.warning(path, "attribute", err)
+				continue
+			}
+			if err := w.set(path, "attribute", err); err != nil {
+				return err
 			}
 		}
 	}
-	if m.Type != source.Symlink {
-		if err := chmod(dir, name, mode); err != nil {
-			if fatal(err) {
-				return w.failed(path, err)
-			}
-			w.warning(path, "mode", err)
-		}
+	if m.Type == source.Symlink {
+		return nil // the mode of a link cannot be set, and means nothing
 	}
-	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(0)}
-	ts[1].Sec, ts[1].Nsec = m.MTime.Sec, int64(m.MTime.Nsec)
-	if err := unix.UtimesNanoAt(dir, name, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if fatal(err) {
-			return w.failed(path, err)
-		}
-		w.warning(path, "time", err)
+	return w.set(path, "mode", chmod(dir, name, mode))
+}
+
+// set makes of err a warning, or what ends the restore.
+func (w *TreeWriter) set(path, what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case fatal(err):
+		return w.failed(path, fmt.Errorf("%s: %w", what, err))
 	}
+	w.warning(path, what, err)
 	return nil
 }
 
+func setXattr(dir int, name string, x source.Xattr) error {
+	if name == "." {
+		return unix.Fsetxattr(dir, x.Name, x.Value, 0)
+	}
+	// The last element of the path is not followed, so /proc is as safe here as a descriptor, which symbolic links
+	// and device nodes cannot have.
+	return unix.Lsetxattr("/proc/self/fd/"+strconv.Itoa(dir)+"/"+name, x.Name, x.Value, 0)
+}
+
 func chmod(dir int, name string, mode uint32) error {
+	if name == "." {
+		return unix.Fchmod(dir, mode)
+	}
 	err := unix.Fchmodat(dir, name, mode, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOSYS || err == unix.EOPNOTSUPP { // kernels before 6.6
 		err = unix.Fchmodat(dir, name, mode, 0)
