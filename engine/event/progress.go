@@ -212,8 +212,11 @@ func (p *Progress) sum() {
 
 // size is what the plan said until every source was opened, then what they say themselves.
 func (p *Progress) size() int64 {
-	if !p.Begun || len(p.Sources) < p.planned {
+	if len(p.Sources) < p.planned {
 		return p.total
+	}
+	if len(p.Sources) == 0 {
+		return -1
 	}
 	n := int64(0)
 	for _, s := range p.Sources {

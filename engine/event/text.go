@@ -155,14 +155,14 @@ func Line(e Event) string {
 		if e.Total >= 0 {
 			size = ", " + Bytes(e.Total)
 		}
-		return fmt.Sprintf("%s %s of %s%s into %s", verb, e.Intake, CountOf(int64(e.Sources), "source", "sources"), size, printable(e.Store))
+		return fmt.Sprintf("%s %s of %s%s into %s", verb, e.Intake, CountOf(int64(e.Sources), "source", "sources"), size, Printable(e.Store))
 	case PhaseEntered:
 		return string(e.Phase)
 	case SourceOpened:
-		s := fmt.Sprintf("%s: %s %s", printable(e.Source), e.Kind, printable(e.Path))
+		s := fmt.Sprintf("%s: %s %s", Printable(e.Source), e.Kind, Printable(e.Path))
 		for _, part := range []string{e.Model, e.Serial} {
 			if part != "" {
-				s += ", " + printable(part)
+				s += ", " + Printable(part)
 			}
 		}
 		if e.Size >= 0 {
@@ -173,7 +173,7 @@ func Line(e Event) string {
 		}
 		return s
 	case SourceDone:
-		s := fmt.Sprintf("%s: read, %s data, %s zeros, %s new", printable(e.Source), Bytes(e.Data), Bytes(e.Zero), Bytes(e.New))
+		s := fmt.Sprintf("%s: read, %s data, %s zeros, %s new", Printable(e.Source), Bytes(e.Data), Bytes(e.Zero), Bytes(e.New))
 		if e.Files > 0 {
 			s += ", " + CountOf(e.Files, "entry", "entries")
 		}
@@ -184,29 +184,29 @@ func Line(e Event) string {
 			s += ", " + CountOf(e.FileErrors, "file", "files") + " not read whole"
 		}
 		if e.Changed != "" {
-			s += ", changed meanwhile: " + printable(e.Changed)
+			s += ", changed meanwhile: " + Printable(e.Changed)
 		}
 		return s
 	case Gap:
 		return gapLine(e)
 	case Message:
-		s := printable(e.Text)
+		s := Printable(e.Text)
 		if e.Source != "" {
-			s = printable(e.Source) + ": " + s
+			s = Printable(e.Source) + ": " + s
 		}
 		if e.Level == Info {
 			return s
 		}
 		return string(e.Level) + ": " + s
 	case SnapshotSealed:
-		return fmt.Sprintf("snapshot %d of %s is sealed", e.Number, printable(e.Domain))
+		return fmt.Sprintf("snapshot %d of %s is sealed", e.Number, Printable(e.Domain))
 	case IntakeDone:
 		s := string(e.Result)
 		if e.Snapshot > 0 {
 			s += fmt.Sprintf(": snapshot %d", e.Snapshot)
 		}
 		if e.Why != "" {
-			s += ": " + printable(e.Why)
+			s += ": " + Printable(e.Why)
 		}
 		return s
 	}
@@ -214,9 +214,9 @@ func Line(e Event) string {
 }
 
 func gapLine(g Gap) string {
-	s := printable(g.Source) + ": "
+	s := Printable(g.Source) + ": "
 	if g.Path != "" {
-		s += printable(g.Path) + ": "
+		s += Printable(g.Path) + ": "
 	}
 	switch {
 	case g.Kind == Changed:
@@ -230,13 +230,13 @@ func gapLine(g Gap) string {
 		s += fmt.Sprintf(" and after, in %s", CountOf(int64(g.Places), "place", "places"))
 	}
 	if g.Why != "" {
-		s += ": " + printable(g.Why)
+		s += ": " + Printable(g.Why)
 	}
 	return s
 }
 
-// printable makes sure that a file's name or a disk's model cannot move the cursor or forge a line.
-func printable(s string) string {
+// Printable quotes what is not printable, so that a file's name or a disk's model can neither move the cursor or forge a line.
+func Printable(s string) string {
 	for _, r := range s {
 		if !strconv.IsPrint(r) || r == '\uFFFD' {
 			q := strconv.Quote(s)
