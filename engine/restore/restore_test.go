@@ -427,6 +427,41 @@ func TestErrorsOfContent(t *testing.T) {
 	}
 }
 
+func TestZerosOfSparseFilesBecomeHoles(t *testing.T) {
+	data := make([]byte, 1<<20+10)
+	copy(data[300_000:], "data")
+	copy(data[1<<20:], "the end")
+	dst := filepath.Join(t.TempDir(), "to")
+	w := begin(t, dst, restore.TreeOptions{})
+	for _, sparse := range []bool{true, false} {
+		it := file(fmt.Sprint("sparse ", sparse), string(data))
+		it.Meta.Sparse = sparse
+		if err := w.Put(it, func(out io.WriterAt) error {
+			_, err := out.WriteAt(data[:299_001], 0) // no multiple of anything
+			if err == nil {
+				_, err = out.WriteAt(data[299_001:], 299_001)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dst, it.Path), &st); err != nil {
+			t.Fatal(err)
+		}
+		if sparse != (st.Blocks*512 <= 64<<10) {
+			t.Errorf("%s: %d bytes allocated", it.Path, st.Blocks*512)
+		}
+		if b, _ := os.ReadFile(filepath.Join(dst, it.Path)); !bytes.Equal(b, data) {
+			t.Errorf("%s: other bytes", it.Path)
+		}
+	}
+	w.Put(source.Item{Leave: true}, nil)
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWhatWasNotSavedIsSaid(t *testing.T) {
 	w := begin(t, filepath.Join(t.TempDir(), "to"), restore.TreeOptions{})
 	lost := file("f", "")

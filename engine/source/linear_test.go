@@ -154,6 +154,21 @@ func TestReadsAtAnyOffsetAgree(t *testing.T) {
 	}
 }
 
+func TestAFailedReadIsNotMadeAgain(t *testing.T) {
+	for _, size := range []int{100, 512, 4096, 64 << 10, 1 << 20, 4 << 20} {
+		d := &disk{data: randomBytes(4<<20, 8), bad: map[int64]unix.Errno{0: unix.EIO}}
+		_, gaps, err := imageOf(d, 4<<20).Read(t.Context(), make([]byte, size), 0)
+		if want := []Gap{{0, int64(min(size, 512)), Unreadable, "input/output error"}}; err != nil || !reflect.DeepEqual(gaps, want) {
+			t.Errorf("%d bytes: %v, %v; want %v", size, gaps, err, want)
+		}
+		for k, c := range d.seen {
+			if c > 1 {
+				t.Errorf("%d bytes: the failing read %s was made %d times", size, k, c)
+			}
+		}
+	}
+}
+
 // readerFunc is an io.ReaderAt.
 type readerFunc func(p []byte, off int64) (int, error)
 

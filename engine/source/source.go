@@ -70,7 +70,8 @@ type Linear interface {
 	Info() Info
 	// Read fills buf with what stands at off, and says which ranges of it (offsets within the source) could not be
 	// read; those bytes of buf are zero. n < len(buf) only at the end of the source. An error means that nothing
-	// further can be read (the device is gone): what was read before stands.
+	// further can be read (ErrGone: the device is gone): what was read before stands. Images and devices may be read
+	// by several goroutines at once; a stream by one, at offsets that join.
 	Read(ctx context.Context, buf []byte, off int64) (n int, gaps []Gap, err error)
 	// Changed says, after reading, whether and how the source changed meanwhile; empty if it did not.
 	Changed() string
@@ -126,7 +127,9 @@ type Stamp struct {
 }
 
 // Item is one step of a walk. A walk enters a directory, gives its entries sorted by name as bytes (descending into
-// directories where they stand), and leaves it. The first item enters the root (empty Path), the last leaves it.
+// directories where they stand), and leaves it. The first item enters the root (empty Path), the last leaves it. Each
+// item whose Meta.Type is Dir has its Leave, also where it could not be read. Meta.Type is 0 where not even the type is
+// known, as of what vanished since it was listed; Err then says why.
 type Item struct {
 	Path  string // relative to the root, slash-separated; any bytes but NUL
 	Leave bool   // the end of the directory at Path; the rest of Item is empty
@@ -142,7 +145,8 @@ type TreeSource interface {
 	// Walk gives the items in order. It stays on the root's file system unless told otherwise; a mount point below
 	// is an Item with its Err saying so. The sequence ends early only if ctx does or the root itself is gone.
 	Walk(ctx context.Context) iter.Seq2[Item, error]
-	// OpenFile opens a regular file of the walk for reading, without touching its access time.
+	// OpenFile opens a regular file of the walk for reading, without touching its access time. It may be called by
+	// several goroutines at once, also while a walk is under way; ReadRange reads past its bad sectors.
 	OpenFile(path string) (TreeFile, error)
 	Close() error
 }
