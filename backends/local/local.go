@@ -171,18 +171,21 @@ func temp(dir string) string {
 	return path.Join(dir, TempPrefix+hex.EncodeToString(b[:]))
 }
 
-// meaning adds the sentinel that callers branch on to an error of the file system.
+// meaning adds the sentinel that callers branch on to an error of the file system that came up in writing.
 func meaning(err error) error {
-	for _, m := range []struct{ errno, means error }{
-		{fs.ErrNotExist, artifact.ErrNotFound},
-		{syscall.ENOSPC, artifact.ErrFull},
-		{syscall.EDQUOT, artifact.ErrFull},
-		{syscall.EROFS, artifact.ErrReadOnly},
-		{fs.ErrPermission, artifact.ErrReadOnly},
-	} {
-		if errors.Is(err, m.errno) {
-			return fmt.Errorf("%w: %w", m.means, err)
-		}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", artifact.ErrFull, err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", artifact.ErrReadOnly, err)
+	}
+	return absence(err)
+}
+
+// absence is meaning for an error that came up in reading.
+func absence(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", artifact.ErrNotFound, err)
 	}
 	return err
 }

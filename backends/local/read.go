@@ -38,7 +38,7 @@ func (b *backend) openRange(ctx context.Context, name string, off, n int64) (io.
 	}
 	f, err := b.fs.Open(file)
 	if err != nil {
-		return nil, meaning(err)
+		return nil, absence(err)
 	}
 	if n < 0 {
 		n = max(f.Size()-off, 0)
@@ -102,7 +102,7 @@ func (b *backend) stat(ctx context.Context, name string) (int64, error) {
 	}
 	fi, err := b.fs.Stat(file)
 	if err != nil {
-		return 0, meaning(err)
+		return 0, absence(err)
 	}
 	if !fi.Mode().IsRegular() {
 		return 0, fmt.Errorf("not a regular file: %w", fs.ErrInvalid)
@@ -201,6 +201,6 @@ func (l *lister) files(dir string) bool {
 }
 
 func (l *lister) fail(what string, err error) bool {
-	l.yield(store.Entry{}, fmt.Errorf("list %s: %w", what, meaning(err)))
+	l.yield(store.Entry{}, fmt.Errorf("list %s: %w", what, absence(err)))
 	return false
 }
