@@ -531,6 +531,9 @@ type content struct {
 
 // with is c with data written at off; a gap before it is zeros.
 func (c content) with(off int64, data []byte) content {
+	if len(data) == 0 {
+		return c
+	}
 	if off >= c.size {
 		if gap := off - c.size; gap > 0 {
 			c = c.append(zeros(int(gap)))
@@ -549,9 +552,6 @@ func (c content) with(off int64, data []byte) content {
 }
 
 func (c content) append(data []byte) content {
-	if len(data) == 0 {
-		return c
-	}
 	return content{append(slices.Clip(c.pieces), data), c.size + int64(len(data))}
 }
 
