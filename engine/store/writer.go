@@ -33,6 +33,7 @@ type Writer struct {
 	own  []map[artifact.Digest]struct{} // artifacts in no sealed segment yet, by segment to be; the last is being filled
 
 	segBlocks []format.SealedBlock // committed, in no segment yet; Commit's
+	resumed   []format.SealedBlock // those an earlier writer left; they do not change
 }
 
 // Begin begins an intake. Nonce and Key of begin are set here.
@@ -69,7 +70,7 @@ func (s *Store) Resume(ctx context.Context, id format.ID, clock int64) (*Writer,
 		return nil, format.IntakeState{}, err
 	}
 	in := *s.st.intakes[id]
-	w.segBlocks = slices.Clone(in.Blocks)
+	w.segBlocks, w.resumed = slices.Clone(in.Blocks), in.Blocks
 	for _, b := range in.Blocks {
 		entries, err := format.DecodeEntries(b.Entries)
 		if err != nil {
@@ -132,15 +133,12 @@ func (w *Writer) Base() uint64 {
 
 // Known tells whether an artifact need not be stored again: it stood in the store when the intake began, or this intake added it.
 func (w *Writer) Known(ctx context.Context, d artifact.Digest) (bool, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, m := range w.own {
-		if _, ok := m[d]; ok {
-			return true, nil
-		}
+	view, own := w.look(d) // no lock of ours may be held below: Commit takes them in the other order
+	if own {
+		return true, nil
 	}
 	for {
-		found, err := w.view.find(ctx, d, !w.s.anyDamage())
+		found, err := view.find(ctx, d, !w.s.anyDamage())
 		var bad *damagedSegment
 		if errors.As(err, &bad) && errors.Is(err, artifact.ErrDamaged) {
 			w.s.rescuePart(ctx, bad.part)
@@ -151,6 +149,18 @@ func (w *Writer) Known(ctx context.Context, d artifact.Digest) (bool, error) {
 		}
 		return slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) }), nil
 	}
+}
+
+// look gives the runs that count now, and whether the artifact is in none of them yet but ours.
+func (w *Writer) look(d artifact.Digest) (view index, own bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.own {
+		if _, ok := m[d]; ok {
+			return view, true
+		}
+	}
+	return w.view, false
 }
 
 // Added says that this intake stores the artifact from here on. The next segment's artifacts are told apart by NextSegment.
@@ -374,7 +384,7 @@ func (w *Writer) sign(ctx context.Context, snap format.SnapshotAt, record format
 // writerKey signs notes with the writer's key of this one intake.
 type writerKey struct{ w *Writer }
 
-func (k writerKey) Name() string { return fmt.Sprintf("writer+%x", k.w.nonce) }
+func (k writerKey) Name() string { return fmt.Sprintf("writer-%x", k.w.nonce) }
 
 func (k writerKey) KeyHash() uint32 {
 	return KeyHash(k.Name(), k.w.signer.Public().(ed25519.PublicKey))
@@ -393,4 +403,21 @@ func (w *Writer) End(ctx context.Context, why string) error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	return w.append(ctx, record{format.IntakeEndType, format.IntakeEnd{Intake: w.id, Nonce: w.nonce, Why: why}})
+}
+
+// Get reads an artifact of the unfinished intake, or of what it may count as known. It is the writer's own look beyond any snapshot.
+func (w *Writer) Get(ctx context.Context, ref artifact.Ref) ([]byte, error) {
+	for _, b := range w.resumed {
+		entries, err := format.DecodeEntries(b.Entries)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Ref == ref {
+				return w.s.readCopy(ctx, location{b.ID, e})
+			}
+		}
+	}
+	data, _, err := w.s.Beyond().Get(ctx, ref)
+	return data, err
 }

@@ -1,0 +1,546 @@
+// Package intake takes sources in: it reads them, cuts, names, deduplicates, packs and seals, and acknowledges what is
+// durable, so that an interrupted intake goes on where it was.
+//
+// Goroutines: Run starts a feeder, workers, a sequencer, compressors, a packer, sealers and a committer, and returns when all of them have
+// ended. Units pass between them in stream order; what is decided, is decided by the sequencer alone, so that the number of workers
+// changes nothing in the store.
+package intake
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"aslrescue/engine/artifact"
+	"aslrescue/engine/chunk"
+	"aslrescue/engine/event"
+	"aslrescue/engine/source"
+	"aslrescue/engine/store"
+	"aslrescue/engine/store/format"
+)
+
+// ErrStopped means that the intake was stopped and can go on.
+var ErrStopped = errors.New("stopped; the same command goes on from here")
+
+// Options say how. The zero value compresses fast, verifies, and uses DefaultBudget.
+type Options struct {
+	Label       string
+	Compression Compression
+	Workers     int   // 0: one per core
+	Budget      int64 // bytes of memory; 0 is DefaultBudget
+	NoVerify    bool
+	Resume      *format.ID    // the unfinished intake to go on with
+	AckEvery    time.Duration // how long work may stay unacknowledged; 0 is a second, negative is after every block
+	ForceAfter  time.Duration // an unfinished block is sealed after so long; 0 is ten seconds, negative is never
+	Chunk       chunk.Params  // zero: chunk.Default()
+	Clock       func() time.Time
+	Events      func(event.Event)
+	// Stop, when it ends, stops reading; what was read is acknowledged and Run returns ErrStopped.
+	Stop context.Context
+}
+
+// Report is what came of an intake.
+type Report struct {
+	Result   event.Result
+	Intake   format.ID
+	Snapshot format.SnapshotAt
+	Manifest *format.Manifest
+	Blocks   int   // created by this run
+	Stored   int64 // bytes of them
+	Verified bool  // they were read back and found good
+	Bad      []format.DamagedObject
+	Resumed  int64 // stream offset at which this run went on
+}
+
+// Describe says what a source is, for the log.
+func Describe(src source.Source) format.SourceID {
+	i := src.Info()
+	return format.SourceID{Kind: string(i.Kind), Path: []byte(i.Path), Name: i.Name, ID: i.ID, Size: i.Size, Model: i.Model, Serial: i.Serial, Sector: i.Sector}
+}
+
+// Find gives the unfinished intake of the same sources, the newest if there are several.
+func Find(unfinished []format.IntakeState, sources []source.Source) (format.IntakeState, bool) {
+	for i := len(unfinished) - 1; i >= 0; i-- {
+		if in := unfinished[i]; sameSources(in.Begin.Sources, sources) {
+			return in, true
+		}
+	}
+	return format.IntakeState{}, false
+}
+
+func sameSources(was []format.SourceID, now []source.Source) bool {
+	if len(was) != len(now) {
+		return false
+	}
+	for i := range was {
+		d := Describe(now[i])
+		if was[i].Kind != d.Kind || was[i].ID != d.ID || was[i].Size != d.Size && d.Kind != string(source.Tree) {
+			return false
+		}
+	}
+	return true
+}
+
+// runner is one call of Run.
+type runner struct {
+	o          Options
+	s          *store.Store
+	w          *store.Writer
+	sources    []source.Source
+	begin      format.IntakeBegin
+	point      format.ResumePoint // to go on from; State has a row per source
+	room       room
+	start      time.Time
+	stop       context.Context
+	madeBlocks []artifact.Digest // by this run
+
+	slots, arenas, blocks *pool
+	stopped               atomic.Bool
+}
+
+// Run takes sources in and seals a snapshot. It owns neither the store nor the sources.
+func Run(ctx context.Context, s *store.Store, sources []source.Source, o Options) (*Report, error) {
+	r, err := prepare(ctx, s, sources, o)
+	if err != nil {
+		return nil, err
+	}
+	rep := &Report{Intake: r.w.ID(), Resumed: r.point.Stream, Result: event.Failed}
+	total := int64(0)
+	for _, src := range sources {
+		if n := src.Info().Size; n < 0 || total < 0 {
+			total = -1
+		} else {
+			total += n
+		}
+	}
+	r.emit(event.IntakeBegun{Stamp: r.now(), Intake: fmt.Sprintf("%x", rep.Intake), Label: r.begin.Label, Store: s.Backend().Info().Where,
+		Sources: len(sources), Total: total, Resumed: o.Resume != nil})
+	err = r.pipeline(ctx, rep)
+	if err == nil && r.stopped.Load() {
+		rep.Result, err = event.Stopped, ErrStopped
+	}
+	if err == nil {
+		err = r.seal(ctx, rep)
+	}
+	if err != nil {
+		why := err.Error()
+		r.emit(event.IntakeDone{Stamp: r.now(), Result: rep.Result, Why: why})
+		return rep, err
+	}
+	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Done})
+	r.emit(event.IntakeDone{Stamp: r.now(), Result: rep.Result, Snapshot: rep.Snapshot.Number})
+	return rep, nil
+}
+
+func prepare(ctx context.Context, s *store.Store, sources []source.Source, o Options) (*runner, error) {
+	if len(sources) == 0 {
+		return nil, errors.New("nothing to take in: no source was given")
+	}
+	if o.Budget == 0 {
+		o.Budget = DefaultBudget
+	}
+	if o.AckEvery == 0 {
+		o.AckEvery = time.Second
+	}
+	if o.ForceAfter == 0 {
+		o.ForceAfter = 10 * time.Second
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Chunk == (chunk.Params{}) {
+		o.Chunk = chunk.Default()
+	}
+	r := &runner{o: o, s: s, sources: sources, start: time.Now(), stop: o.Stop}
+	if r.stop == nil {
+		r.stop = context.Background()
+	}
+	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	var err error
+	r.room, err = divide(o.Budget, o.Workers, int(r.begin.Chunk.SuperBlock), r.compresses())
+	return r, err
+}
+
+func (r *runner) compresses() bool { return r.begin.Codec.Mode != string(None) }
+
+// open begins the intake, or takes over the one to go on with.
+func (r *runner) open(ctx context.Context) error {
+	if r.o.Resume != nil {
+		w, in, err := r.s.Resume(ctx, *r.o.Resume, r.o.Clock().Unix())
+		if err != nil {
+			return err
+		}
+		r.w, r.begin = w, in.Begin
+		if in.Point != nil {
+			r.point = *in.Point
+		}
+		return r.fitPoint()
+	}
+	codec, err := Codec(r.o.Compression)
+	if err != nil {
+		return err
+	}
+	r.begin = format.IntakeBegin{Label: r.o.Label, Chunk: r.o.Chunk, Codec: codec, Clock: r.o.Clock().Unix()}
+	rand.Read(r.begin.Intake[:])
+	for _, src := range r.sources {
+		r.begin.Sources = append(r.begin.Sources, Describe(src))
+	}
+	r.w, err = r.s.Begin(ctx, r.begin)
+	r.point.State = make([]format.SourceState, len(r.sources))
+	return err
+}
+
+// fitPoint makes the resume point one that this run can go on from.
+func (r *runner) fitPoint() error {
+	if len(r.point.State) == 0 {
+		r.point.State = make([]format.SourceState, len(r.sources))
+	}
+	if len(r.point.State) != len(r.sources) || len(r.begin.Sources) != len(r.sources) {
+		return fmt.Errorf("the unfinished intake has %d sources, this command has %d", len(r.begin.Sources), len(r.sources))
+	}
+	for i := range r.point.State {
+		if st := &r.point.State[i]; r.begin.Sources[i].Kind == string(source.Stream) && !st.Done {
+			*st = format.SourceState{} // a stream comes from its beginning again; all of it is known by now
+		}
+	}
+	return r.begin.Chunk.Validate()
+}
+
+func (r *runner) emit(e event.Event) {
+	if r.o.Events != nil {
+		r.o.Events(e)
+	}
+}
+
+func (r *runner) now() event.Stamp { return event.At(time.Since(r.start)) }
+
+// pipeline reads everything and returns when all of it is acknowledged.
+func (r *runner) pipeline(ctx context.Context, rep *Report) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := r.allocate(); err != nil {
+		return err
+	}
+	defer r.release()
+	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Reading})
+	fed := make(chan *unit, r.room.slots+1) // in order, to the sequencer
+	work := make(chan *unit)                // to whichever worker is free
+	packing := make(chan *unit, r.room.slots+1)
+	squeeze := make(chan *unit)
+	seal := make(chan *blockJob)
+	commits := make(chan commitItem, 64)
+	var wg sync.WaitGroup
+	stage := func(f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	seq := &sequencer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, states: r.point.State, stream: r.point.Stream, open: r.sources, ids: r.begin.Sources}
+	pk := &packer{ctx: ctx, blocks: r.blocks, seal: seal, commit: commits, force: r.o.ForceAfter, since: time.Now(), free: r.freeUnit}
+	var forced atomic.Int64
+	cm := &committer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
+
+	stage(func() error { defer close(fed); defer close(work); return r.feed(ctx, fed, work) })
+	for range r.room.workers {
+		stage(func() error { return r.hash(ctx, work) })
+		if r.compresses() {
+			stage(func() error { return r.squeeze(ctx, squeeze) })
+		}
+	}
+	stage(func() error {
+		defer close(packing)
+		defer close(squeeze)
+		return r.sequence(ctx, seq, fed, packing, squeeze)
+	})
+	stage(func() error {
+		defer close(commits)
+		defer close(seal)
+		return r.pack(ctx, pk, packing, func() { forced.Store(int64(pk.forced)) })
+	})
+	for range max(1, min(3, r.room.blocks-1)) {
+		stage(func() error { return r.sealBlocks(ctx, seal) })
+	}
+	stage(func() error {
+		for it := range commits {
+			if err := cm.item(it); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	wg.Wait()
+	rep.Blocks, rep.Stored = len(cm.made), cm.written
+	r.point.State = seq.states
+	for _, b := range cm.made {
+		r.madeBlocks = append(r.madeBlocks, b.ID)
+	}
+	return context.Cause(ctx)
+}
+
+func (r *runner) allocate() (err error) {
+	if r.slots, err = newPool(r.room.slots, int(r.begin.Chunk.SuperBlock)); err != nil {
+		return err
+	}
+	if r.arenas, err = newPool(r.room.arenas, int(r.begin.Chunk.SuperBlock)); err != nil {
+		return err
+	}
+	r.blocks, err = newPool(r.room.blocks, format.BlockSizeMax)
+	return err
+}
+
+func (r *runner) release() {
+	for _, p := range []*pool{r.slots, r.arenas, r.blocks} {
+		if p != nil {
+			p.release()
+		}
+	}
+}
+
+// freeUnit gives a unit's memory back once it is packed.
+func (r *runner) freeUnit(u *unit) {
+	r.slots.put(u.slot)
+	r.arenas.put(u.arena)
+	u.slot, u.arena, u.adds, u.steps = nil, nil, nil, nil
+}
+
+func (r *runner) feed(ctx context.Context, fed, work chan<- *unit) error {
+	soft, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.stop, cancel)() // an operator's stop ends reading, not the rest
+	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), load: r.loadRows}
+	f.out = func(u *unit) error {
+		u.hashed, u.packed = make(chan struct{}), make(chan struct{})
+		select {
+		case work <- u:
+		case <-soft.Done():
+			r.slots.put(u.slot)
+			return errStop
+		}
+		select { // a worker has it: it must come through
+		case fed <- u:
+			return nil
+		case <-ctx.Done():
+			return errStop
+		}
+	}
+	for i, src := range r.sources {
+		st := &r.point.State[i]
+		if st.Done {
+			continue
+		}
+		if err := r.feedSource(&f, i, src, st); err != nil {
+			if errors.Is(err, errStop) && r.stop.Err() != nil {
+				r.stopped.Store(true)
+				return nil
+			}
+			if errors.Is(err, errStop) {
+				return nil // another stage failed, and has said why
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) feedSource(f *feeder, i int, src source.Source, st *format.SourceState) error {
+	info := src.Info()
+	r.emit(event.SourceOpened{Stamp: r.now(), Source: r.begin.Sources[i].Name, Kind: string(info.Kind), Path: info.Path, Model: info.Model,
+		Serial: info.Serial, Size: info.Size, Resumed: counts(st.Counts)})
+	switch src := src.(type) {
+	case source.TreeSource:
+		return f.tree(i, src, st)
+	case source.Linear:
+		off := int64(0)
+		if st.Map != nil {
+			off = st.Map.Next
+		}
+		return f.linear(i, src, off)
+	}
+	return fmt.Errorf("source %s is neither a tree nor a run of bytes", info.Path)
+}
+
+// loadRows reads a tree log of this intake, which no snapshot shows yet.
+func (r *runner) loadRows(ctx context.Context, ref artifact.Ref) ([]format.SeenFile, error) {
+	data, err := r.w.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return format.DecodeTreeLog(data)
+}
+
+func (r *runner) hash(ctx context.Context, work <-chan *unit) error {
+	var scratch []chunk.Piece
+	p := r.begin.Chunk
+	for u := range work {
+		if src, ok := r.sources[u.src].(source.TreeSource); ok {
+			if err := readSteps(ctx, src, u); err != nil {
+				close(u.hashed)
+				return err
+			}
+			for i := range u.steps {
+				s := &u.steps[i]
+				if len(s.run.data) > format.InlineMax || len(s.run.gaps) > 0 || !s.whole {
+					scratch = s.run.cutAndHash(p, s.off, p.Bytes, scratch)
+				}
+			}
+		} else {
+			scratch = u.content.cutAndHash(p, u.off, p.Pages, scratch)
+		}
+		close(u.hashed)
+	}
+	return nil
+}
+
+func (r *runner) sequence(ctx context.Context, q *sequencer, fed <-chan *unit, packing, squeeze chan<- *unit) error {
+	for u := range fed {
+		select {
+		case <-u.hashed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := q.unit(u); err != nil {
+			return err
+		}
+		if err := r.toPacker(ctx, u, packing, squeeze); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *runner) toPacker(ctx context.Context, u *unit, packing, squeeze chan<- *unit) error {
+	if !r.compresses() || len(u.adds) == 0 {
+		for i := range u.adds {
+			u.adds[i].stored = u.adds[i].data
+		}
+		close(u.packed)
+	} else {
+		arena, err := r.arenas.get(ctx)
+		if err != nil {
+			return err
+		}
+		u.arena = arena
+		select {
+		case squeeze <- u:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	select {
+	case packing <- u:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *runner) squeeze(ctx context.Context, in <-chan *unit) error {
+	c, err := newCompressor(r.begin.Codec)
+	if err != nil {
+		return err
+	}
+	for u := range in {
+		err := c.unit(u)
+		close(u.packed)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) pack(ctx context.Context, p *packer, packing <-chan *unit, forced func()) error {
+	for u := range packing {
+		select {
+		case <-u.packed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := p.unit(u); err != nil {
+			return err
+		}
+		forced()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if p.state == nil { // nothing was read: all was done before, or the stop came first
+		states := r.point.State
+		p.state, p.stream = func() []format.SourceState { return states }, r.point.Stream
+	}
+	return p.finish(!r.stopped.Load())
+}
+
+func (r *runner) sealBlocks(ctx context.Context, seal <-chan *blockJob) error {
+	for job := range seal {
+		job.out, job.err = r.w.SealBlock(ctx, job.bb)
+		close(job.done)
+		r.blocks.put(job.buf)
+		if job.err != nil {
+			return job.err
+		}
+	}
+	return nil
+}
+
+// seal makes the snapshot and reads back what this run stored.
+func (r *runner) seal(ctx context.Context, rep *Report) error {
+	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Sealing})
+	m := &format.Manifest{Label: r.begin.Label, Tool: r.begin.Tool, Chunk: r.begin.Chunk, Codec: r.begin.Codec, Began: r.begin.Clock, Ended: r.o.Clock().Unix()}
+	rep.Result = event.Complete
+	for _, st := range r.point.State {
+		res := *st.Finished
+		m.Sources = append(m.Sources, res)
+		m.Totals = m.Totals.Add(res.Counts)
+		if !res.Whole() {
+			rep.Result = event.CompleteWithGaps
+		}
+	}
+	m.Totals.Stored = r.point.Stored + rep.Stored
+	m.Result = string(rep.Result)
+	snap, err := r.w.Snapshot(ctx, m)
+	rep.Snapshot, rep.Manifest = snap, m
+	if err != nil {
+		rep.Result = event.Failed
+		return err
+	}
+	r.emit(event.SnapshotSealed{Stamp: r.now(), Domain: snap.Domain, Number: snap.Number, Manifest: artifact.Ref{Hash: artifact.BLAKE3, Digest: snap.Manifest}.String()})
+	if r.o.NoVerify {
+		return nil
+	}
+	return r.verify(ctx, rep)
+}
+
+// verify reads back all blocks that this run made.
+func (r *runner) verify(ctx context.Context, rep *Report) error {
+	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Verifying})
+	bad, err := r.s.VerifyBlocks(ctx, r.madeBlocks, r.room.workers, func(done, total, bad int64) {
+		r.emit(event.VerifyProgress{Stamp: r.now(), Done: done, Total: total, Bad: bad})
+	})
+	if err != nil {
+		return fmt.Errorf("reading back: %w", err)
+	}
+	rep.Verified, rep.Bad = len(bad) == 0, bad
+	if len(bad) > 0 {
+		rep.Result = event.Failed
+		if err := r.s.ReportDamage(ctx, bad); err != nil {
+			return err
+		}
+		return fmt.Errorf("%d of the blocks just stored read back wrong: %w", len(bad), artifact.ErrDamaged)
+	}
+	return r.s.ReportVerified(ctx, format.Verified{Intake: r.w.ID(), Blocks: len(r.madeBlocks), Bytes: rep.Stored, Clock: r.o.Clock().Unix()})
+}

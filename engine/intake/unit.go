@@ -1,0 +1,117 @@
+package intake
+
+import (
+	"aslrescue/engine/artifact"
+	"aslrescue/engine/chunk"
+	"aslrescue/engine/source"
+	"aslrescue/engine/store/format"
+)
+
+// unit is what goes through the pipeline: a super-block of a linear source, or a batch of a tree's items. Units keep
+// their order from the feeder to the packer; each stage fills in more.
+type unit struct {
+	src  int    // place of the source
+	slot []byte // the buffer that content lies in; nil if there is none
+	last bool   // of its source
+
+	// linear sources: what was read
+	content run
+	off     int64
+
+	// trees
+	steps []step
+	bytes int64 // of file content
+
+	hashed chan struct{} // closed when content is cut and hashed
+	packed chan struct{} // closed when adds are compressed
+	arena  []byte        // memory of compressed forms
+
+	// what the sequencer decided
+	adds    []add
+	state   func() []format.SourceState // how to go on after this unit
+	stream  int64                       // stream offset after it
+	endSeg  bool
+	err     error
+	own     []byte // encoded artifacts of our own, kept alive
+	newRaw  int64
+	counted format.Counts
+}
+
+// run is a stretch of content: the bytes, what could not be read of them, and how they were cut.
+type run struct {
+	data   []byte
+	gaps   []source.Gap // offsets within the run's source or file
+	pieces []piece
+	err    error // nothing further can be read
+}
+
+// piece is a cut with its name, or a stretch without data.
+type piece struct {
+	kind source.RangeKind
+	off  int // in data
+	len  int
+	ref  artifact.Ref
+	why  string
+}
+
+// step is one item of a tree, with what was read of it.
+type step struct {
+	item  source.Item
+	file  *openFile // of a regular file that is read
+	off   int64     // of this part
+	whole bool      // the file is in this one step
+	first bool
+	last  bool
+	want  int              // bytes of the slot it has
+	run   run              // content
+	row   *format.SeenFile // stored by an earlier run: not read again
+	link  string           // first name of the same file
+	fail  string           // the file could not be opened, or changed
+	moved string           // how it changed while it was read
+}
+
+// add is an artifact to be stored.
+type add struct {
+	ref    artifact.Ref
+	tag    artifact.Tag
+	data   []byte
+	codec  format.Codec
+	stored []byte
+}
+
+// cutAndHash names the pieces of r. base is where r.data begins in its source, a multiple of the super-block. Around what could not be
+// read, cutting begins anew at the next page, so that cuts behind a gap do not depend on what stood before it.
+func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]chunk.Piece, []byte) []chunk.Piece, scratch []chunk.Piece) []chunk.Piece {
+	at := 0
+	data := func(end int) {
+		for at < end {
+			stop := end
+			if lead := at % int(p.Page); lead != 0 {
+				stop = min(end, at-lead+int(p.Page))
+			}
+			scratch = cut(scratch[:0], r.data[at:stop])
+			for _, c := range scratch {
+				pc := piece{kind: source.Data, off: at + c.Off, len: c.Len}
+				if c.Zero {
+					pc.kind = source.Zero
+				} else {
+					pc.ref = artifact.Sum(r.data[pc.off:][:pc.len])
+				}
+				r.pieces = append(r.pieces, pc)
+			}
+			at = stop
+		}
+	}
+	for _, g := range r.gaps {
+		off := int(g.Off - base)
+		if off > len(r.data) {
+			break
+		}
+		data(off)
+		n := min(int(g.Len), len(r.data)-off)
+		r.pieces = append(r.pieces, piece{kind: g.Kind, off: off, len: n, why: g.Why})
+		at = off + n
+	}
+	data(len(r.data))
+	return scratch
+}
