@@ -177,6 +177,9 @@ func TestPowerCutDuringInit(t *testing.T) {
 			if err != nil && (op == acked || !errors.Is(err, local.ErrNoStore)) {
 				t.Fatalf("power cut after operation %d, %v: %v", op, p, err)
 			}
+			if fans, _ := after.ReadDir("blocks"); err == nil && len(fans) != 256 {
+				t.Fatalf("power cut after operation %d, %v: a store with %d folders of blocks", op, p, len(fans))
+			}
 			initAgain(t, op, p, after, err == nil)
 		}
 	}
@@ -203,6 +206,18 @@ func initAgain(t *testing.T, op int, p memfs.Pattern, after *memfs.FS, complete 
 		t.Fatalf("power cut after operation %d, %v: %q", op, p, v)
 	}
 	holds(t, after.CrashAt(after.Ops(), memfs.Pattern{}), "logs/home/1", []byte("part"))
+}
+
+func TestPowerCutAfterTheRootIsMade(t *testing.T) {
+	fsys := memfs.New()
+	for range 2 { // made, and found
+		if err := local.MakeRoot(fsys, "store"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fsys.CrashAt(fsys.Ops(), memfs.Pattern{}).Stat("store"); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestKilledThenPowerCut: a writer that was killed leaves names that are seen but not durable. The next one must not

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"path"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,6 +146,9 @@ func (c faultCase) run() bool {
 	if err != nil {
 		c.means(err, fail)
 	}
+	if struck := struckLine(trace); !c.fault.Sticky && !strings.Contains(struck, "create ") && !strings.Contains(struck, "remove ") {
+		c.noTemps(fail)
+	}
 	got, rerr := read(b, t, c.name)
 	if !errors.Is(rerr, artifact.ErrNotFound) && (rerr != nil || !bytes.Equal(got, c.data)) {
 		fail("after the fault: %d bytes, %v", len(got), rerr)
@@ -176,6 +180,17 @@ func (c faultCase) means(err error, fail func(string, ...any)) {
 	}
 	if !strings.HasPrefix(err.Error(), "create "+c.name) {
 		fail("%v does not say what was done to what", err)
+	}
+}
+
+// noTemps looks whether a file that was given up still takes room.
+func (c faultCase) noTemps(fail func(string, ...any)) {
+	c.t.Helper()
+	list, _ := c.fsys.ReadDir(path.Dir(fileOf(c.name)))
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), local.TempPrefix) {
+			fail("left behind: %s", e.Name())
+		}
 	}
 }
 
@@ -269,4 +284,55 @@ type clobbering struct{ *memfs.FS }
 func (c clobbering) RenameNoReplace(oldname, newname string) error {
 	c.FS.Remove(newname)
 	return c.FS.RenameNoReplace(oldname, newname)
+}
+
+// TestCleanupSparesTheFinalName: another writer was faster, and our own attempt fails. What stands under the name is
+// the other's.
+func TestCleanupSparesTheFinalName(t *testing.T) {
+	for _, opts := range []memfs.Options{{}, {NoRename: true}} {
+		for _, errno := range []error{syscall.EIO, syscall.ENOSPC} {
+			fsys := overtaken{newStoreWith(t, opts), errno}
+			b, err := local.Open(fsys.FS, "memory")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Create(t.Context(), "logs/home/0", nil); err != nil {
+				t.Fatal(err)
+			}
+			b, err = local.Open(fsys, "memory")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Create(t.Context(), "logs/home/1", []byte("ours")); !errors.Is(err, errno) {
+				t.Errorf("got %v", err)
+			}
+			if got, err := read(b, t, "logs/home/1"); err != nil || string(got) != "theirs" {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+	}
+}
+
+// overtaken puts another's object in place just before ours, whose publishing then fails.
+type overtaken struct {
+	*memfs.FS
+	err error
+}
+
+func (o overtaken) RenameNoReplace(oldname, newname string) error {
+	return o.overtake(newname, func() error { return o.FS.RenameNoReplace(oldname, newname) })
+}
+
+func (o overtaken) Link(oldname, newname string) error {
+	return o.overtake(newname, func() error { return o.FS.Link(oldname, newname) })
+}
+
+func (o overtaken) overtake(name string, publish func() error) error {
+	if name != "logs/home/1" {
+		return publish()
+	}
+	if f, err := o.FS.CreateExcl(name, 0o444); err == nil {
+		f.Write([]byte("theirs"))
+	}
+	return o.err
 }

@@ -41,23 +41,16 @@ func (b *backend) init() error {
 	return meaning(b.skeleton())
 }
 
-// skeleton makes the folders. The one made last is "logs": where it is, blocks/ has all of its own, whatever a crash
-// left out.
+// skeleton makes the folders. In whatever order a crash leaves them, it is a store only with the last of them.
 func (b *backend) skeleton() error {
-	if err := b.mkdirs("blocks"); err != nil {
+	if err := b.mkdirs("blocks", "segments", "snapshots", "logs"); err != nil {
 		return err
 	}
 	var fans []string
 	for i := range 256 {
 		fans = append(fans, fan(i))
 	}
-	if err := b.mkdirs(fans...); err != nil {
-		return err
-	}
-	if err := b.mkdirs("segments", "snapshots"); err != nil {
-		return err
-	}
-	return b.mkdirs("logs")
+	return b.mkdirs(fans...)
 }
 
 // mkdirs makes folders beside each other that may be there, durably.
@@ -234,7 +227,7 @@ func OpenPath(dir string, opts ...Option) (store.Backend, error) {
 
 // CreatePath makes a store in a folder of this machine, and the folder itself if only that is missing.
 func CreatePath(dir string, opts ...Option) (store.Backend, error) {
-	if err := makeRoot(dir); err != nil {
+	if err := makeRootAt(dir); err != nil {
 		return nil, fmt.Errorf("new store in %s: %w", dir, meaning(err))
 	}
 	return atPath(dir, Create, opts)
@@ -256,8 +249,7 @@ func atPath(dir string, open func(vfs.FS, string, ...Option) (store.Backend, err
 	return b, nil
 }
 
-// makeRoot makes the folder of a store durably, if it is missing.
-func makeRoot(dir string) error {
+func makeRootAt(dir string) error {
 	abs, err := filepath.Abs(dir)
 	if err != nil || abs == "/" {
 		return err
@@ -267,11 +259,13 @@ func makeRoot(dir string) error {
 		return err
 	}
 	defer parent.Close()
-	err = parent.Mkdir(filepath.Base(abs), dirPerm)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
+	return makeRoot(parent, filepath.Base(abs))
+}
+
+// makeRoot makes the folder of a store durably, if it is missing.
+func makeRoot(parent vfs.FS, name string) error {
+	err := parent.Mkdir(name, dirPerm)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return parent.SyncDir(".")

@@ -215,6 +215,22 @@ func TestNotRegular(t *testing.T) {
 	}
 }
 
+// TestUnsupported: the answers of media without these abilities, which Linux also gives for folders.
+func TestUnsupported(t *testing.T) {
+	d, err := vfs.OS(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Mkdir("d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for errno, err := range map[error]error{syscall.EPERM: d.Link("d", "e"), syscall.EINVAL: d.RenameNoReplace("d", "d/e")} {
+		wantErr(t, "errno", err, errno)
+		wantErr(t, "meaning", err, errors.ErrUnsupported)
+	}
+}
+
 func TestNoRoot(t *testing.T) {
 	_, err := vfs.OS(filepath.Join(t.TempDir(), "no"))
 	wantErr(t, "no folder", err, fs.ErrNotExist)
