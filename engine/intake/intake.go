@@ -34,6 +34,7 @@ type Options struct {
 	Budget      int64 // bytes of memory; 0 is DefaultBudget
 	NoVerify    bool
 	Resume      *format.ID    // the unfinished intake to go on with
+	ID          format.ID     // of a new intake; zero: NewID()
 	AckEvery    time.Duration // how long work may stay unacknowledged; 0 is a second, negative is after every block
 	ForceAfter  time.Duration // an unfinished block is sealed after so long; 0 is ten seconds, negative is never
 	Chunk       chunk.Params  // zero: chunk.Default()
@@ -54,6 +55,12 @@ type Report struct {
 	Verified bool  // they were read back and found good
 	Bad      []format.DamagedObject
 	Resumed  int64 // stream offset at which this run went on
+}
+
+// NewID makes the id of a new intake.
+func NewID() (id format.ID) {
+	rand.Read(id[:]) // never fails since Go 1.24
+	return id
 }
 
 // Describe says what a source is, for the log.
@@ -187,9 +194,16 @@ func (r *runner) open(ctx context.Context) error {
 		return err
 	}
 	r.begin = format.IntakeBegin{Label: r.o.Label, Chunk: r.o.Chunk, Codec: codec, Clock: r.o.Clock().Unix()}
-	rand.Read(r.begin.Intake[:])
+	if r.begin.Intake = r.o.ID; r.begin.Intake == (format.ID{}) {
+		r.begin.Intake = NewID()
+	}
+	names := map[string]int{}
 	for _, src := range r.sources {
-		r.begin.Sources = append(r.begin.Sources, Describe(src))
+		d := Describe(src)
+		if names[d.Name]++; names[d.Name] > 1 {
+			d.Name = fmt.Sprintf("%s-%d", d.Name, names[d.Name])
+		}
+		r.begin.Sources = append(r.begin.Sources, d)
 	}
 	r.w, err = r.s.Begin(ctx, r.begin)
 	r.point.State = make([]format.SourceState, len(r.sources))

@@ -251,6 +251,22 @@ func (s *Store) Segments() []format.SealedAt {
 	return all
 }
 
+// Blocks lists the blocks that segments name, in the order they were sealed, each once.
+func (s *Store) Blocks() []artifact.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []artifact.Digest
+	seen := map[artifact.Digest]bool{}
+	for _, seg := range s.st.sealed {
+		for _, b := range seg.Blocks {
+			if !seen[b] {
+				seen[b], all = true, append(all, b)
+			}
+		}
+	}
+	return all
+}
+
 // Runs lists the runs that stand for all segments now.
 func (s *Store) Runs() []format.Run {
 	s.mu.Lock()

@@ -1,0 +1,382 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"runtime/pprof"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/event"
+	"aslrescue/engine/intake"
+	"aslrescue/engine/source"
+	"aslrescue/engine/store"
+	"aslrescue/engine/store/format"
+)
+
+// IO is a program's standard streams.
+type IO struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Terminal bool // Out is one
+	Width    func() int
+}
+
+// StdIO is the process's own streams.
+func StdIO() IO {
+	fd := int(os.Stdout.Fd())
+	return IO{os.Stdin, os.Stdout, os.Stderr, term.IsTerminal(fd), func() int {
+		w, _, err := term.GetSize(fd)
+		if err != nil {
+			return 0
+		}
+		return w
+	}}
+}
+
+// Intake is the program asl-intake. It returns the exit code.
+func Intake(ctx context.Context, args []string, std IO) int {
+	o, err := parseIntake(args, std.Out)
+	if errors.Is(err, flag.ErrHelp) {
+		return int(report.OK)
+	}
+	pr := report.New(report.Options{Program: "asl-intake", Out: std.Out, Err: std.Err, JSON: o != nil && o.json, Terminal: std.Terminal, Width: std.Width})
+	if err != nil {
+		return int(pr.Finish(report.Result{Err: err}))
+	}
+	if o.version {
+		fmt.Fprintln(std.Out, Tool("asl-intake"))
+		return int(report.OK)
+	}
+	stopProfile, err := profile(o.cpuprofile)
+	if err != nil {
+		return int(pr.Finish(report.Result{Err: err}))
+	}
+	defer stopProfile()
+	debug.SetMemoryLimit(int64(o.memory) << 20)
+	job := intakeJob{o: o, std: std, pr: pr}
+	res := job.run(ctx)
+	return int(pr.Finish(res))
+}
+
+func profile(file string) (stop func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, report.Usagef("--cpuprofile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() { pprof.StopCPUProfile(); _ = f.Close() }, nil // a profile is a developer's own affair
+}
+
+// intakeJob is one run of asl-intake.
+type intakeJob struct {
+	o       *intakeOptions
+	std     IO
+	pr      *report.Printer
+	plan    Plan
+	sources []source.Source
+	store   *store.Store
+
+	mu       sync.Mutex
+	progress event.Progress
+}
+
+func (j *intakeJob) run(ctx context.Context) report.Result {
+	if err := j.prepare(); err != nil {
+		return report.Result{Err: err}
+	}
+	defer j.closeSources()
+	if j.o.dryRun {
+		return j.dryRun(ctx)
+	}
+	s, err := CreateOrOpenStore(ctx, j.plan.Store, j.plan.Domain, Tool("asl-intake"))
+	if err != nil {
+		return report.Result{Err: err}
+	}
+	defer func() { _ = s.Backend().Close() }() // everything acknowledged is durable already
+	if err := s.Broken(); err != nil {
+		return report.Result{Err: &report.Error{What: "write to the store " + j.plan.Store, Err: err, Code: report.Mismatch,
+			Means: "The store can be read up to the damage. Nothing is added to it, so that nothing is hidden by what comes after.",
+			Next:  []string{"asl-debug --store " + j.plan.Store + " validate", "take this intake into another store: --store OTHER-DIR"}}}
+	}
+	j.store = s
+	return j.take(ctx)
+}
+
+// prepare opens the sources, and holds them against the plan if there is one.
+func (j *intakeJob) prepare() error {
+	o := j.o
+	if o.plan != "" {
+		p, err := readPlan(o.plan)
+		if err != nil {
+			return err
+		}
+		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify
+		for _, s := range p.Sources {
+			o.sources = append(o.sources, s.Path)
+			if s.Kind == string(source.Stream) {
+				o.name, o.sources[len(o.sources)-1] = s.Name, "-"
+			}
+		}
+		j.plan = p
+	}
+	if err := j.settle(); err != nil {
+		return err
+	}
+	if err := j.openSources(); err != nil {
+		return err
+	}
+	now := planOf(o, o.store, o.domain, j.sources)
+	if o.plan == "" {
+		j.plan = now
+		return nil
+	}
+	if why := j.plan.voids(now); why != "" {
+		return &report.Error{What: "do what the plan " + o.plan + " says", Err: fmt.Errorf("%w: %s", report.ErrApproval, why), Next: []string{"make the plan again with --dry-run"}}
+	}
+	return nil
+}
+
+func (j *intakeJob) openSources() error {
+	abs, err := filepath.Abs(j.o.store)
+	if err != nil {
+		return err
+	}
+	for _, p := range j.o.sources {
+		src, err := openSource(p, j.o.name, j.std.In)
+		if err != nil {
+			j.closeSources()
+			return &report.Error{What: "open the source " + p, Err: err}
+		}
+		j.sources = append(j.sources, src)
+		if why := insideSource(abs, src.Info()); why != "" {
+			j.closeSources()
+			return report.Usagef("the store %s %s: it would take in itself. Choose a place outside the source", j.o.store, why)
+		}
+	}
+	return nil
+}
+
+func openSource(path, name string, in io.Reader) (source.Source, error) {
+	if path == "-" {
+		return source.OpenStream(in, name), nil
+	}
+	return source.Open(path)
+}
+
+// insideSource says how a store lies in a source; empty if it does not. A store must never be written to the disk that is read.
+func insideSource(storeDir string, src source.Info) string {
+	var st unix.Stat_t
+	dir := storeDir
+	for unix.Stat(dir, &st) != nil && dir != "/" {
+		dir = filepath.Dir(dir)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		real = dir
+	}
+	switch src.Kind {
+	case source.Tree:
+		root, err := filepath.EvalSymlinks(src.Path)
+		if err != nil {
+			root = src.Path
+		}
+		rel, err := filepath.Rel(root, real)
+		var rootStat unix.Stat_t
+		same := unix.Stat(root, &rootStat) == nil && rootStat.Dev == st.Dev
+		if err == nil && same && filepath.IsLocal(rel) {
+			return "lies inside the source " + src.Path
+		}
+	case source.Device:
+		var dev unix.Stat_t
+		if unix.Stat(src.Path, &dev) == nil && sameDisk(dev.Rdev, st.Dev) {
+			return "lies on the source " + src.Path
+		}
+	}
+	return ""
+}
+
+// sameDisk tells whether a mounted device is the other, or one of its partitions.
+func sameDisk(disk, mounted uint64) bool {
+	if disk == mounted {
+		return true
+	}
+	link := func(d uint64) string {
+		p, _ := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(d), unix.Minor(d)))
+		return p
+	}
+	a, b := link(disk), link(mounted)
+	return a != "" && b != "" && filepath.Dir(b) == a
+}
+
+func (j *intakeJob) closeSources() {
+	for _, s := range j.sources {
+		_ = s.Close() // they were only read
+	}
+}
+
+func (j *intakeJob) dryRun(ctx context.Context) report.Result {
+	found := ""
+	if s, err := ReadStore(ctx, j.plan.Store, j.plan.Domain, Tool("asl-intake")); err == nil {
+		if in, ok := j.unfinished(s); ok {
+			found = "It would go on with the interrupted intake " + short(in.Begin.Intake) + "."
+		}
+		_ = s.Backend().Close() // only read
+	}
+	if j.o.json {
+		return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "note": found}}
+	}
+	return report.Result{Text: j.plan.Text(found)}
+}
+
+func (j *intakeJob) unfinished(s *store.Store) (format.IntakeState, bool) {
+	if j.o.noResume {
+		return format.IntakeState{}, false
+	}
+	return intake.Find(s.Unfinished(), j.sources)
+}
+
+func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
+
+// take does the intake.
+func (j *intakeJob) take(ctx context.Context) report.Result {
+	began := time.Now()
+	o := intake.Options{Label: j.plan.Label, Compression: intake.Compression(j.plan.Compression), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
+		NoVerify: j.plan.Verify == "none", Events: j.event}
+	claim, err := j.claim(&o)
+	if err != nil {
+		return report.Result{Err: err}
+	}
+	defer func() { _ = claim.Close() }() // the process's end gives it back too
+	hard, soft, done := j.signals(ctx)
+	defer done()
+	o.Stop = soft
+	rep, err := intake.Run(hard, j.store, j.sources, o)
+	if errors.Is(err, intake.ErrStopped) || err != nil && hard.Err() != nil {
+		err = context.Cause(soft)
+	}
+	if err == nil && j.plan.Verify == "all" {
+		err = j.verifyAll(ctx)
+	}
+	if rep == nil {
+		return report.Result{Err: err}
+	}
+	sum := summary{rep: rep, s: j.store, dir: j.plan.Store, took: time.Since(began), verify: j.plan.Verify}
+	if err != nil {
+		word := rep.Result
+		if soft.Err() != nil {
+			word = event.Stopped
+		}
+		return report.Result{Word: word, Err: j.explain(err), Fields: sum.fields()}
+	}
+	return report.Result{Word: rep.Result, Text: sum.text(), Fields: sum.fields()}
+}
+
+func (j *intakeJob) explain(err error) error {
+	if _, ok := err.(report.BySignal); ok {
+		return err
+	}
+	return &report.Error{What: "take " + event.CountOf(int64(len(j.sources)), "source", "sources") + " into " + j.plan.Store, Err: err}
+}
+
+// claim finds an intake to go on with, and marks it, or the new one, as being worked on by this process. The mark is a socket without a file: the
+// kernel takes it away when the process dies, whatever kills it. It keeps two processes of one machine apart; writers on several machines are kept apart by the
+// log.
+func (j *intakeJob) claim(o *intake.Options) (io.Closer, error) {
+	if in, ok := j.unfinished(j.store); ok {
+		l, err := net.Listen("unix", claimName(j.store.ID(), in.Begin.Intake))
+		if err == nil {
+			o.Resume = &in.Begin.Intake
+			j.say("going on with the interrupted intake %s: %s were acknowledged", short(in.Begin.Intake), event.Bytes(acknowledged(in)))
+			return l, nil
+		}
+		j.say("another process is taking in the same sources (intake %s); this one begins its own", short(in.Begin.Intake))
+	}
+	o.ID = intake.NewID()
+	return net.Listen("unix", claimName(j.store.ID(), o.ID))
+}
+
+func claimName(s, in format.ID) string { return fmt.Sprintf("@asl-intake/%x/%x", s, in) }
+
+func acknowledged(in format.IntakeState) int64 {
+	if in.Point == nil {
+		return 0
+	}
+	return in.Point.Stream
+}
+
+func (j *intakeJob) say(msg string, args ...any) {
+	j.event(event.Message{Level: event.Info, Text: fmt.Sprintf(msg, args...)})
+}
+
+func (j *intakeJob) event(e event.Event) {
+	j.mu.Lock()
+	j.progress.Apply(e)
+	j.mu.Unlock()
+	j.pr.Event(e)
+}
+
+// signals gives a context that the second signal ends, one that the first ends, and prints a line of status at SIGUSR1.
+func (j *intakeJob) signals(parent context.Context) (hard, soft context.Context, done func()) {
+	hard, cancelHard := context.WithCancelCause(parent)
+	soft, cancelSoft := context.WithCancelCause(hard)
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for sig := range ch {
+			switch {
+			case sig == syscall.SIGUSR1:
+				j.mu.Lock()
+				line := report.Progress(&j.progress, 200)
+				j.mu.Unlock()
+				fmt.Fprintln(j.std.Err, line)
+			case soft.Err() == nil:
+				fmt.Fprintf(j.std.Err, "asl-intake: %s: sealing what was read; once more to stop at once\n", sig)
+				cancelSoft(report.BySignal(sig.(syscall.Signal)))
+			default:
+				cancelHard(report.BySignal(sig.(syscall.Signal)))
+			}
+		}
+	})
+	return hard, soft, func() {
+		signal.Stop(ch)
+		close(ch)
+		wg.Wait()
+		cancelSoft(nil)
+		cancelHard(nil)
+	}
+}
+
+func (j *intakeJob) verifyAll(ctx context.Context) error {
+	ids := j.store.Blocks()
+	bad, err := j.store.VerifyBlocks(ctx, ids, 0, func(done, total, bad int64) { j.pr.Event(event.VerifyProgress{Done: done, Total: total, Bad: bad}) })
+	if err != nil {
+		return err
+	}
+	if err := j.store.ReportDamage(ctx, bad); err != nil {
+		return err
+	}
+	if len(bad) > 0 {
+		return damageError(bad)
+	}
+	return j.store.ReportVerified(ctx, format.Verified{All: true, Blocks: len(ids), Clock: time.Now().Unix()})
+}

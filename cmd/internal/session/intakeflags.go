@@ -1,0 +1,136 @@
+package session
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/intake"
+)
+
+// intakeOptions is the command line of asl-intake.
+type intakeOptions struct {
+	batch, dryRun, json, noVerify, noResume bool
+
+	sources             list
+	store, plan, label  string
+	compression, verify string
+	name, domain        string
+	memory, workers     int
+	cpuprofile          string
+	version             bool
+}
+
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, ", ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+const intakeUsage = `asl-intake takes disks, images and directory trees into a store.
+
+  asl-intake --batch --source PATH [PATH ...] --store DIR [options]
+
+Sources are only read. DIR may be absent or empty: it becomes a store; a store that is there is added to.
+If an earlier run with the same sources was interrupted, this one goes on from where it was.
+
+Examples
+  asl-intake --batch --source /dev/sdb --store /mnt/asl/local
+  asl-intake --batch --source /home /etc --store /mnt/usb/store --label "before repair"
+  zfs send -R tank@now | asl-intake --batch --source - --name tank-now --store /mnt/usb/store
+  asl-intake --batch --source /dev/sdb --store /mnt/usb/store --dry-run > plan.toml
+  asl-intake --batch --plan plan.toml
+
+Options
+`
+
+func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
+	o := &intakeOptions{}
+	fs := flag.NewFlagSet("asl-intake", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.BoolVar(&o.batch, "batch", false, "work without a person: ask nothing, print lines")
+	fs.Var(&o.sources, "source", "`PATH` of a directory, image file or block device, or - for standard input; may be given several times")
+	fs.StringVar(&o.store, "store", "", "`DIR` of the store")
+	fs.StringVar(&o.label, "label", "", "`TEXT` that stands with the snapshot")
+	fs.StringVar(&o.compression, "compression", "auto", "`MODE`: auto, none, fast, better; auto is fast")
+	fs.StringVar(&o.name, "name", "", "`NAME` of the source that is standard input")
+	fs.StringVar(&o.plan, "plan", "", "`FILE` that --dry-run printed: do exactly that, or refuse if the sources are not the same any more")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, as a plan file, and do nothing")
+	fs.BoolVar(&o.noVerify, "no-verify", false, "do not read back what was stored")
+	fs.StringVar(&o.verify, "verify", "new", "`WHAT` to read back at the end: new (blocks of this run) or all (every block of the store)")
+	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
+	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
+	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")
+	fs.IntVar(&o.memory, "memory", intake.DefaultBudget>>20, "`MIB` of memory to use in all")
+	fs.IntVar(&o.workers, "workers", 0, "`N` goroutines that hash, and as many that compress (default: one per core)")
+	fs.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile to `FILE`")
+	fs.BoolVar(&o.version, "version", false, "print the version")
+	err := parseAnywhere(fs, args, (*[]string)(&o.sources))
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(help, intakeUsage)
+		fs.SetOutput(help)
+		fs.PrintDefaults()
+		fmt.Fprint(help, "\nExit codes\n")
+		for _, c := range report.Codes() {
+			fmt.Fprintf(help, "  %3d  %s\n", c.Code, c.Means)
+		}
+		return nil, flag.ErrHelp
+	}
+	if err != nil {
+		return nil, report.Usagef("%w", err)
+	}
+	return o, o.check()
+}
+
+// parseAnywhere lets flags stand after arguments, which are appended to rest.
+func parseAnywhere(fs *flag.FlagSet, args []string, rest *[]string) error {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return err
+		}
+		args = fs.Args()
+		if len(args) == 0 {
+			return nil
+		}
+		*rest, args = append(*rest, args[0]), args[1:]
+	}
+}
+
+func (o *intakeOptions) check() error {
+	streams := 0
+	for _, s := range o.sources {
+		if s == "-" {
+			streams++
+		}
+	}
+	switch {
+	case o.version:
+		return nil
+	case !o.batch && !o.dryRun:
+		return report.Usagef("--batch is missing: without it a wizard would ask, and this build has none")
+	case o.plan != "" && (len(o.sources) > 0 || o.store != "" || o.dryRun):
+		return report.Usagef("--plan says sources and store: --source, --store and --dry-run do not go with it")
+	case o.plan == "" && len(o.sources) == 0:
+		return report.Usagef("nothing to take in: --source is missing")
+	case streams > 1:
+		return report.Usagef("standard input can be only one of the sources")
+	case streams == 1 && o.name == "":
+		return report.Usagef("--source - wants --name: the name that the stream will have in the snapshot")
+	case streams == 0 && o.name != "":
+		return report.Usagef("--name goes with --source - only")
+	case o.verify != "new" && o.verify != "all":
+		return report.Usagef("--verify %q: want new or all", o.verify)
+	case o.noVerify && o.verify == "all":
+		return report.Usagef("--no-verify and --verify all contradict each other")
+	case o.memory < intake.MinBudget>>20:
+		return report.Usagef("--memory %d: the least is %d", o.memory, intake.MinBudget>>20)
+	case o.workers < 0 || o.workers > 1024:
+		return report.Usagef("--workers %d: want 0 to 1024", o.workers)
+	}
+	if _, err := intake.Codec(intake.Compression(o.compression)); err != nil {
+		return report.Usagef("%w", err)
+	}
+	return nil
+}
