@@ -1,4 +1,31 @@
 package session
 
-// settle fills in what the command line left open.
-func (j *intakeJob) settle() error { return nil }
+import (
+	"fmt"
+
+	"aslrescue/cmd/internal/config"
+	"aslrescue/cmd/internal/report"
+)
+
+// settle fills in from the config what the command line left open. A mistake in a config file is said and does not stop a
+// rescue whose store and domain were given.
+func (j *intakeJob) settle() error {
+	o := j.o
+	c, err := config.Load(config.System())
+	if err != nil {
+		if o.store == "" {
+			return &report.Error{What: "read the config", Err: err, Code: report.Usage, Next: []string{"mend the file, or give --store and --domain"}}
+		}
+		fmt.Fprint(j.std.Err, report.Text("asl-intake", fmt.Errorf("the config has mistakes, going on without them: %w", err)))
+	}
+	if o.domain == "" && c.Origin("domain.id") != "default" {
+		o.domain = c.DomainID
+	}
+	if o.store == "" && c.Origin("local.mount") != "default" {
+		o.store = c.LocalMount
+	}
+	if o.store == "" {
+		return report.Usagef("no store given: --store is missing, and no asl.conf says local.mount")
+	}
+	return nil
+}
