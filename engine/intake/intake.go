@@ -282,13 +282,26 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 	for range max(1, min(3, r.room.blocks-1)) {
 		stage(func() error { return r.sealBlocks(ctx, seal) })
 	}
+	merge := make(chan struct{}, 1)
 	stage(func() error {
+		defer close(merge)
 		for it := range commits {
 			if err := cm.item(it); err != nil {
 				return err
 			}
+			if it.endSeg {
+				select {
+				case merge <- struct{}{}:
+				default: // one is waiting to be looked at already
+				}
+			}
 		}
 		return nil
+	})
+	wg.Go(func() {
+		for range merge {
+			r.mergeRuns(ctx)
+		}
 	})
 	wg.Wait()
 	rep.Blocks, rep.Stored = len(cm.made), cm.written
@@ -509,6 +522,17 @@ func (r *runner) sealBlocks(ctx context.Context, seal <-chan *blockJob) error {
 		}
 	}
 	return nil
+}
+
+// mergeRuns keeps the number of runs small. It is upkeep: where it cannot be done, looking things up takes longer and nothing else.
+func (r *runner) mergeRuns(ctx context.Context) {
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		if more, err = r.w.Merge(ctx); err != nil && ctx.Err() == nil {
+			r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: "the index was not tidied up: " + err.Error()})
+			return
+		}
+	}
 }
 
 // seal makes the snapshot and reads back what this run stored.

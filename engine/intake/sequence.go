@@ -16,6 +16,7 @@ import (
 
 const (
 	segmentSpan = 256 << 20 // stream offset between ends of blocks and segments; a format constant
+	segmentAdds = 131_072   // new artifacts after which they end too; a format constant
 	errorsKept  = 1000      // in a manifest; all are events
 )
 
@@ -31,6 +32,7 @@ type sequencer struct {
 	open   []source.Source
 	ids    []format.SourceID
 	u      *unit // being worked on
+	adds   int   // new artifacts since the last segment ended
 }
 
 // sourceBuilder is what is known of the source being read.
@@ -87,7 +89,9 @@ func (q *sequencer) unit(u *unit) error {
 	was := q.stream
 	q.stream += int64(len(u.content.data)) + u.bytes
 	u.stream = q.stream
-	if u.endSeg = q.stream/segmentSpan > was/segmentSpan; u.endSeg {
+	q.adds += len(u.adds)
+	if u.endSeg = q.stream/segmentSpan > was/segmentSpan || q.adds >= segmentAdds; u.endSeg {
+		q.adds = 0
 		q.w.NextSegment()
 	}
 	u.state = q.snapshotState()

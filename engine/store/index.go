@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -24,8 +25,6 @@ type segmentPart struct {
 	meta    *format.SegmentMeta
 	rescued atomic.Pointer[rescuedDirs]
 }
-
-type rescuedDirs map[artifact.Digest][]location
 
 // indexRun is a run with its parts open.
 type indexRun struct {
@@ -93,7 +92,9 @@ func openPart(ctx context.Context, b Backend, id artifact.Digest, blocks []artif
 		return nil, fmt.Errorf("segment %s: %w", id, err)
 	}
 	p := &segmentPart{id: id}
-	p.rescued.Store(rescueDirectories(ctx, b, blocks))
+	found := rescuedDirs{}
+	found.directories(ctx, b, blocks)
+	p.rescued.Store(&found)
 	return p, nil
 }
 
@@ -114,21 +115,6 @@ func readSegmentMeta(ctx context.Context, b Backend, id artifact.Digest) (*forma
 	return format.DecodeSegmentMeta(h, head, tail)
 }
 
-// rescueDirectories reads the directories of blocks whose segment is damaged. Blocks that are hurt too give nothing.
-func rescueDirectories(ctx context.Context, b Backend, blocks []artifact.Digest) *rescuedDirs {
-	found := rescuedDirs{}
-	for _, id := range blocks {
-		entries, err := readBlockDir(ctx, b, id)
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			found[e.Ref.Digest] = append(found[e.Ref.Digest], location{id, e})
-		}
-	}
-	return &found
-}
-
 func readBlockDir(ctx context.Context, b Backend, id artifact.Digest) ([]format.BlockEntry, error) {
 	name := "blocks/" + id.String()
 	head, err := readRange(ctx, b, name, 0, format.BlockHeaderSize)
@@ -146,43 +132,45 @@ func readBlockDir(ctx context.Context, b Backend, id artifact.Digest) ([]format.
 	return format.DecodeBlockDir(h, head, tail)
 }
 
-// find gives the copies of an artifact: all of them, or for first only one.
+// find gives the copies of an artifact: all of them, or for first only some.
 func (ix *index) find(ctx context.Context, d artifact.Digest, first bool) ([]location, error) {
 	var found []location
 	for i := len(ix.runs) - 1; i >= 0; i-- { // what was stored last is asked for first
-		p := ix.runs[i].partFor(d)
-		if p == nil {
-			continue
-		}
-		some, err := ix.findIn(ctx, p, d)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, some...)
-		if first && len(found) > 0 {
-			return found, nil
+		for _, p := range ix.runs[i].partsFor(d) {
+			if p.rescued.Load() == nil && !p.meta.MayContain(d) {
+				continue
+			}
+			some, err := ix.findIn(ctx, p, d)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, some...)
+			if first && len(found) > 0 {
+				return found, nil
+			}
 		}
 	}
 	return found, nil
 }
 
-// partFor is the part of the run that would hold the digest, nil if the filters know better. Parts divide the digests
-// in order; a damaged part leaves its share unknown, so then every part of the run is asked through its own means.
-func (r *indexRun) partFor(d artifact.Digest) *segmentPart {
+// partsFor are the parts of the run that can hold the digest: one, as parts divide the digests in order, or two where a part begins
+// with the digest's own key. What a part begins with is not known of damaged ones, and then all are asked.
+func (r *indexRun) partsFor(d artifact.Digest) []*segmentPart {
+	if len(r.parts) == 1 {
+		return r.parts
+	}
 	for _, p := range r.parts {
-		if r := p.rescued.Load(); r != nil {
-			if len((*r)[d]) > 0 {
-				return p
-			}
-			continue
-		}
-		if p.meta.MayContain(d) {
-			if first, last := p.meta.PagesFor(d); first <= last && last >= 0 {
-				return p
-			}
+		if p.meta == nil {
+			return r.parts
 		}
 	}
-	return nil
+	k := format.Key(d)
+	after := sort.Search(len(r.parts), func(i int) bool { return r.parts[i].meta.First() > k })
+	from := max(0, after-1)
+	for from > 0 && r.parts[from].meta.First() == k {
+		from--
+	}
+	return r.parts[from:after]
 }
 
 func (ix *index) findIn(ctx context.Context, p *segmentPart, d artifact.Digest) ([]location, error) {
@@ -243,11 +231,9 @@ func (ix *index) blockRow(ctx context.Context, p *segmentPart, i int) (format.Bl
 	if err != nil {
 		return format.BlockRow{}, segmentErr(p, err)
 	}
-	rows := make([]format.BlockRow, n)
-	for j := range rows {
-		if rows[j], err = format.DecodeBlockRow(raw[j*format.BlockRowSize:][:format.BlockRowSize]); err != nil {
-			return format.BlockRow{}, segmentErr(p, err)
-		}
+	rows, err := format.DecodeBlockRows(raw)
+	if err != nil {
+		return format.BlockRow{}, segmentErr(p, err)
 	}
 	ix.cache.add(k, rows)
 	return rows[i%rowGroup], nil

@@ -133,25 +133,58 @@ func firstAfter(ctx context.Context, b Backend, prefix, after string) (string, e
 func (s *Store) refreshIndex(ctx context.Context) error {
 	runs := make([]indexRun, 0, len(s.st.runs))
 	for _, r := range s.st.runs {
-		run := indexRun{of: r.of}
-		for _, id := range r.Segments {
-			p, err := s.part(ctx, id, r.of)
-			if err != nil {
-				return err
-			}
-			run.parts = append(run.parts, p)
+		run, err := s.openRun(ctx, r)
+		if err != nil {
+			return err
 		}
-		runs = append(runs, run)
+		runs = append(runs, run...)
 	}
 	s.ix.runs = runs
 	return nil
 }
 
-func (s *Store) part(ctx context.Context, id artifact.Digest, of []int) (*segmentPart, error) {
+// openRun opens a run. Where a merged one is damaged, the level 0 segments it stands for serve instead.
+func (s *Store) openRun(ctx context.Context, r runState) ([]indexRun, error) {
+	run := indexRun{of: r.of}
+	whole := true
+	for _, id := range r.Segments {
+		p, err := s.part(ctx, id, r)
+		if err != nil {
+			return nil, err
+		}
+		whole = whole && p.rescued.Load() == nil
+		run.parts = append(run.parts, p)
+	}
+	if whole || r.Level == 0 {
+		return []indexRun{run}, nil
+	}
+	var runs []indexRun
+	for _, i := range r.of {
+		p, err := s.levelZero(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, indexRun{of: []int{i}, parts: []*segmentPart{p}})
+	}
+	return runs, nil
+}
+
+// levelZero opens the i-th level 0 segment by itself.
+func (s *Store) levelZero(ctx context.Context, i int) (*segmentPart, error) {
+	id := s.st.sealed[i].Segment
+	return s.part(ctx, id, runState{format.Run{Segments: []artifact.Digest{id}}, []int{i}})
+}
+
+// part opens a segment of a run, if it is not open yet.
+func (s *Store) part(ctx context.Context, id artifact.Digest, r runState) (*segmentPart, error) {
 	if p := s.ix.parts[id]; p != nil {
 		return p, nil
 	}
-	p, err := openPart(ctx, s.b, id, s.blocksOf(of))
+	var blocks []artifact.Digest
+	if r.Level == 0 {
+		blocks = s.blocksOf(r.of)
+	}
+	p, err := openPart(ctx, s.b, id, blocks)
 	if err != nil {
 		return nil, err
 	}

@@ -108,7 +108,7 @@ func (s *Store) openView(ctx context.Context, w *Writer) error {
 			if !w.may[i] {
 				continue
 			}
-			p, err := s.part(ctx, s.st.sealed[i].Segment, []int{i})
+			p, err := s.levelZero(ctx, i)
 			if err != nil {
 				return err
 			}
@@ -187,25 +187,6 @@ func (s *Store) isDamaged(block artifact.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.st.damage["blocks/"+block.String()] != ""
-}
-
-// rescuePart replaces a segment that went bad after it was opened by the directories of its blocks.
-func (s *Store) rescuePart(ctx context.Context, p *segmentPart) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.ix.runs {
-		if slices.Contains(r.parts, p) {
-			p.rescued.Store(rescueDirectories(ctx, s.b, s.blocksOf(r.of)))
-			return
-		}
-	}
-	for i, seg := range s.st.sealed {
-		if seg.Segment == p.id {
-			p.rescued.Store(rescueDirectories(ctx, s.b, s.blocksOf([]int{i})))
-			return
-		}
-	}
-	p.rescued.Store(&rescuedDirs{})
 }
 
 // SealBlock creates the block. When it returns nil the block is durable; it counts once a Commit names it.
@@ -304,7 +285,7 @@ func (w *Writer) takeInSegment(ctx context.Context, id artifact.Digest) error {
 		return err
 	}
 	i := slices.IndexFunc(w.s.st.sealed, func(x sealedSegment) bool { return x.Segment == id })
-	p, err := w.s.part(ctx, id, []int{i})
+	p, err := w.s.levelZero(ctx, i)
 	if err != nil {
 		return err
 	}

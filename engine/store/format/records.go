@@ -81,15 +81,15 @@ type SegmentSeal struct {
 
 // Counts are the bytes of an intake, by what became of them.
 type Counts struct {
-	Data       int64 `cbor:"data"`
-	Zero       int64 `cbor:"zero"`
-	Unreadable int64 `cbor:"unreadable"`
-	Untried    int64 `cbor:"untried"`
-	New        int64 `cbor:"new"`    // raw bytes of artifacts stored by this intake
-	Known      int64 `cbor:"known"`  // raw bytes of artifacts that were there
-	Stored     int64 `cbor:"stored"` // bytes of blocks created
-	Files      int64 `cbor:"files"`
-	Failed     int64 `cbor:"failed"` // entries with something that could not be read
+	Data       int64 `cbor:"data" json:"data"`
+	Zero       int64 `cbor:"zero" json:"zero"`
+	Unreadable int64 `cbor:"unreadable" json:"unreadable"`
+	Untried    int64 `cbor:"untried" json:"untried"`
+	New        int64 `cbor:"new" json:"new"`       // raw bytes of artifacts stored by this intake
+	Known      int64 `cbor:"known" json:"known"`   // raw bytes of artifacts that were there
+	Stored     int64 `cbor:"stored" json:"stored"` // bytes of blocks created
+	Files      int64 `cbor:"files" json:"files"`
+	Failed     int64 `cbor:"failed" json:"failed"` // entries with something that could not be read
 }
 
 // Add sums two counts.

@@ -285,6 +285,22 @@ func DecodeBlockRow(b []byte) (BlockRow, error) {
 	return BlockRow{artifact.Digest(b[:32]), le.Uint32(b[32:]), le.Uint32(b[36:])}, nil
 }
 
+// DecodeBlockRows reads a block table, or some whole rows of it.
+func DecodeBlockRows(b []byte) ([]BlockRow, error) {
+	rows := make([]BlockRow, 0, len(b)/BlockRowSize)
+	for ; len(b) > 0; b = b[min(len(b), BlockRowSize):] {
+		r, err := DecodeBlockRow(b[:min(len(b), BlockRowSize)])
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// First is the Key of the segment's first digest.
+func (m *SegmentMeta) First() uint64 { return m.fences[0] }
+
 // Segment is a whole segment, decoded.
 type Segment struct {
 	Meta    *SegmentMeta
@@ -308,12 +324,8 @@ func DecodeSegment(id artifact.Digest, b []byte) (*Segment, error) {
 	if s.Meta, err = DecodeSegmentMeta(h, b, b[h.Fences:]); err != nil {
 		return nil, err
 	}
-	for i := range int(h.Blocks) {
-		r, err := DecodeBlockRow(b[h.Table+int64(i)*BlockRowSize:][:BlockRowSize])
-		if err != nil {
-			return nil, err
-		}
-		s.Blocks = append(s.Blocks, r)
+	if s.Blocks, err = DecodeBlockRows(b[h.Table:h.Fences]); err != nil {
+		return nil, err
 	}
 	for i := range h.Pages() {
 		page, err := DecodePage(b[h.PageAt(i):][:PageSize])
