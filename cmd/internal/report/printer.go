@@ -51,7 +51,8 @@ func (p *Printer) Event(e event.Event) {
 	defer p.mu.Unlock()
 	p.progress.Apply(e)
 	if p.o.JSON {
-		if !event.IsCount(e) {
+		// An acknowledgement is printed when it comes: whoever reads may let go of what it covers.
+		if _, ack := e.(event.ResumePoint); ack || !event.IsCount(e) {
 			line, err := event.MarshalLine(e)
 			p.write(string(line), err)
 			return

@@ -237,3 +237,15 @@ func TestRowsAreFlatObjects(t *testing.T) {
 		t.Errorf("\n got %s%s\nwant %s", out.String(), errs.String(), want)
 	}
 }
+
+func TestEveryAcknowledgementIsALineOfJSON(t *testing.T) {
+	var out strings.Builder
+	p := New(Options{JSON: true, Out: &out})
+	for i := range 3 {
+		p.Event(event.SourceProgress{Source: "sda", Counts: event.Counts{Data: int64(i)}})
+		p.Event(event.ResumePoint{LogSeq: uint64(i), Settled: int64(i)})
+	}
+	if n := strings.Count(out.String(), `{"type":"resume_point",`); n != 3 {
+		t.Errorf("%d of 3 were printed:\n%s", n, &out)
+	}
+}
