@@ -51,7 +51,7 @@ func (d *Dir) CreateExcl(name string, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{f, 0}, nil
+	return &osFile{File: f}, nil
 }
 
 // Open is part of FS.
@@ -69,7 +69,7 @@ func (d *Dir) Open(name string) (ReadFile, error) {
 		f.Close()
 		return nil, err
 	}
-	return &osFile{f, fi.Size()}, nil
+	return &osFile{File: f, size: fi.Size()}, nil
 }
 
 // RenameNoReplace is part of FS. os.Root has no such call, so the folders are opened through it and the last step of
@@ -155,13 +155,52 @@ func base(name string) (string, error) {
 
 type osFile struct {
 	*os.File
-	size int64
+	size   int64
+	direct *os.File // the same file past the page cache, after Uncached; nil where the medium has no such way
 }
 
 func (f *osFile) Size() int64 { return f.size }
 
 // Uncached drops clean pages only, so it is of use after Sync and needs none itself.
-func (f *osFile) Uncached() { unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
+func (f *osFile) Uncached() {
+	unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	if f.size < directLeast || f.direct != nil {
+		return
+	}
+	if d, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|unix.O_DIRECT, 0); err == nil {
+		f.direct = d
+	}
+}
+
+const (
+	directAlign = 4096     // no logical sector is larger
+	directLeast = 64 << 10 // bytes from which a read past the cache is cheaper than one through it
+)
+
+// ReadAt reads past the page cache what is long and aligned, if that was asked for: no page is made for it and none can answer in the
+// medium's place. Where the kernel refuses, and for the rest, it reads as ever.
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) {
+	long := len(p) &^ (directAlign - 1)
+	if f.direct == nil || long < directLeast || off%directAlign != 0 {
+		return f.File.ReadAt(p, off)
+	}
+	n, err := f.direct.ReadAt(p[:long], off)
+	if errors.Is(err, unix.EINVAL) { // p itself is not aligned, or this medium wants more
+		n, err = 0, nil
+	}
+	if err != nil || n == len(p) {
+		return n, err
+	}
+	m, err := f.File.ReadAt(p[n:], off+int64(n))
+	return n + m, err
+}
+
+func (f *osFile) Close() error {
+	if f.direct != nil {
+		_ = f.direct.Close() // it was only read
+	}
+	return f.File.Close()
+}
 
 // unsupported is an errno that means errors.ErrUnsupported in the place where it came up.
 type unsupported struct{ error }
