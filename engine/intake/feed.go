@@ -120,7 +120,15 @@ func (w *treeFeeder) send() error {
 
 func (w *treeFeeder) item(it source.Item) error {
 	s := step{item: it, whole: true}
-	if !it.Leave && it.Meta.Type == source.Regular {
+	if !it.Leave && it.Links > 1 && it.Meta.Type != source.Dir {
+		k := [2]uint64{it.Stamp.Dev, it.Stamp.Ino}
+		if first, ok := w.names[k]; ok {
+			s.link = first
+		} else {
+			w.names[k] = it.Path
+		}
+	}
+	if !it.Leave && it.Meta.Type == source.Regular && s.link == "" {
 		skip, err := w.regular(&s)
 		if err != nil {
 			return err
@@ -143,17 +151,9 @@ func (w *treeFeeder) item(it source.Item) error {
 	return nil
 }
 
-// regular finds out whether a file is another name of one met before, or was stored by an earlier run, whole or in part.
+// regular finds out whether a file was stored by an earlier run, whole or in part.
 func (w *treeFeeder) regular(s *step) (skip *format.MapState, err error) {
 	it := &s.item
-	if it.Links > 1 {
-		k := [2]uint64{it.Stamp.Dev, it.Stamp.Ino}
-		if first, ok := w.names[k]; ok {
-			s.link = first
-			return nil, nil
-		}
-		w.names[k] = it.Path
-	}
 	row, err := w.done.find(it.Path)
 	if err != nil {
 		return nil, err

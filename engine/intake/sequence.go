@@ -222,6 +222,7 @@ func (q *sequencer) step(s *step) error {
 		t.enter(e)
 		return nil
 	case s.item.Meta.Type != source.Regular:
+		e.Link = []byte(s.link)
 		return t.add(e, q.put)
 	}
 	return q.regular(s, e)

@@ -271,7 +271,8 @@ func (f *fetcher) flush(ctx context.Context) error {
 	return nil
 }
 
-// MapPages walks a map page by page: at most 64 MiB of offset each.
+// MapPages walks a map page by page: at most 64 MiB of offset each. Beside an error stands the one stretch, of no kind, that it hides;
+// the walk goes on behind it if it is let.
 func (v *View) MapPages(ctx context.Context, root artifact.Ref) iter.Seq2[[]Stretch, error] {
 	return func(yield func([]Stretch, error) bool) {
 		r, err := v.mapRoot(ctx, root)
@@ -288,14 +289,22 @@ func (v *View) MapPages(ctx context.Context, root artifact.Ref) iter.Seq2[[]Stre
 					refs, err = format.DecodeMapNode(data, pages)
 				}
 				if err != nil {
-					yield(nil, fmt.Errorf("map node %d: %w", i, err))
-					return
+					off := int64(i) * format.MapNodePages * format.MapPageSpan
+					lost := place(off, []format.Range{{Len: min(int64(pages)*format.MapPageSpan, r.Size-off)}})
+					if !yield(lost, fmt.Errorf("map node %d: %w", i, err)) {
+						return
+					}
+					continue
 				}
 			}
 			for j, ref := range refs {
 				off := (int64(i)*format.MapNodePages + int64(j)) * format.MapPageSpan
-				page, err := v.mapPage(ctx, ref, off, min(format.MapPageSpan, r.Size-off))
-				if !yield(page, err) || err != nil {
+				span := min(format.MapPageSpan, r.Size-off)
+				page, err := v.mapPage(ctx, ref, off, span)
+				if err != nil {
+					page = place(off, []format.Range{{Len: span}})
+				}
+				if !yield(page, err) {
 					return
 				}
 			}
@@ -347,7 +356,7 @@ func (v *View) FilePages(ctx context.Context, e *format.Entry) iter.Seq2[[]Stret
 	}
 }
 
-// Dir gives the entries of a directory, sorted by name.
+// Dir gives the entries of a directory, sorted by name. An error stands for a page of them; the next ones follow if it is let.
 func (v *View) Dir(ctx context.Context, dir *format.Entry) iter.Seq2[*format.Entry, error] {
 	return func(yield func(*format.Entry, error) bool) {
 		if dir.Dir == nil {
@@ -367,8 +376,7 @@ func (v *View) Dir(ctx context.Context, dir *format.Entry) iter.Seq2[*format.Ent
 		}
 		for _, ref := range pages {
 			entries, err := v.dirPage(ctx, ref)
-			if err != nil {
-				yield(nil, err)
+			if err != nil && !yield(nil, err) {
 				return
 			}
 			for i := range entries {
