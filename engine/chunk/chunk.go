@@ -39,22 +39,22 @@ const (
 // PageSize is the only page size that PageFold knows, in bytes.
 const PageSize = 4096
 
-// Params decide where cuts fall. They are recorded with every intake because its roots depend on them. All sizes are
-// in bytes.
+// Params decide where cuts fall. They are recorded with every intake because its roots depend on them: the names
+// they are recorded under are format. All sizes are in bytes.
 type Params struct {
-	SuperBlock uint32 // cutting starts anew at its multiples
-	Page       uint32 // what Zero pieces, and the cuts of Pages, are aligned to
-	ZeroRun    uint32 // so many zero pages in a row, or more, are a Zero piece
+	SuperBlock uint32 `cbor:"super_block"` // cutting starts anew at its multiples
+	Page       uint32 `cbor:"page"`        // what Zero pieces, and the cuts of Pages, are aligned to
+	ZeroRun    uint32 `cbor:"zero_run"`    // so many zero pages in a row, or more, are a Zero piece
 
-	PageAlgo uint32 // how Pages cuts
-	Min      uint32 // whole pages, power of two, as are Avg and Max
-	Avg      uint32 // nominal; the mean is about 1.2 of it, as Min comes on top
-	Max      uint32
+	PageAlgo uint32 `cbor:"page_algo"` // how Pages cuts
+	Min      uint32 `cbor:"min"`       // whole pages, power of two, as are Avg and Max
+	Avg      uint32 `cbor:"avg"`       // nominal; the mean is about 1.2 of it, as Min comes on top
+	Max      uint32 `cbor:"max"`
 
-	ByteAlgo uint32 // how Bytes cuts
-	ByteMin  uint32
-	ByteAvg  uint32 // nominal, power of two; what is left is not cut if it is no longer than this
-	ByteMax  uint32
+	ByteAlgo uint32 `cbor:"byte_algo"` // how Bytes cuts
+	ByteMin  uint32 `cbor:"byte_min"`
+	ByteAvg  uint32 `cbor:"byte_avg"` // nominal, power of two; what is left is not cut if it is no longer than this
+	ByteMax  uint32 `cbor:"byte_max"`
 }
 
 // Default is what a new store uses.

@@ -147,11 +147,11 @@ func DecodeBlockHeader(b []byte) (BlockHeader, error) {
 	if [8]byte(b) != blockMagic {
 		return h, damaged("block: does not begin with ASLBLK01")
 	}
+	if le.Uint32(b[60:]) != crc(b[:60]) { // of all versions, so that a flipped bit is not taken for a newer one
+		return h, damaged("block: header checksum is wrong")
+	}
 	if v := le.Uint32(b[8:]); v != Version {
 		return h, unsupported("block: version %d", v)
-	}
-	if le.Uint32(b[60:]) != crc(b[:60]) {
-		return h, damaged("block: header checksum is wrong")
 	}
 	if le.Uint64(b[16:]) != 0 {
 		return h, unsupported("block: flags %#x", le.Uint64(b[16:]))
@@ -167,7 +167,7 @@ func DecodeBlockHeader(b []byte) (BlockHeader, error) {
 	return h, nil
 }
 
-// DecodeBlockDir reads a block's directory: tail is the block's bytes from h.Dir on, header its first 64.
+// DecodeBlockDir reads a block's directory: tail is the block's bytes from h.Dir on, header the first 64, which gave h.
 func DecodeBlockDir(h BlockHeader, header, tail []byte) ([]BlockEntry, error) {
 	if int64(len(tail)) != h.Size()-h.Dir || len(header) < BlockHeaderSize {
 		return nil, damaged("block: directory is %d bytes, want %d", len(tail), h.Size()-h.Dir)
@@ -197,8 +197,10 @@ func decodeBlockEntry(b []byte, off uint32) (BlockEntry, error) {
 	switch {
 	case e.Ref.Hash != artifact.BLAKE3:
 		return e, unsupported("hash id %#04x", uint16(e.Ref.Hash))
-	case e.Codec > Zstd || b[35] != 0:
+	case e.Codec > Zstd:
 		return e, unsupported("codec %d", e.Codec)
+	case b[35] != 0:
+		return e, damaged("reserved byte is %#02x", b[35])
 	case e.Off != off || e.Raw > artifact.MaxSize || e.Stored > e.Raw || (e.Codec == Plain) != (e.Stored == e.Raw):
 		return e, damaged("offset %d, stored %d, raw %d do not fit", e.Off, e.Stored, e.Raw)
 	}
@@ -226,7 +228,8 @@ type Decoder struct{ z *zstd.Decoder }
 
 // NewDecoder makes a Decoder.
 func NewDecoder() (*Decoder, error) {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(artifact.MaxSize), zstd.WithDecoderLowmem(true))
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(artifact.MaxSize), zstd.WithDecoderLowmem(true),
+		zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		return nil, err
 	}
@@ -238,19 +241,25 @@ func NewDecoder() (*Decoder, error) {
 func (d *Decoder) Expand(dst []byte, codec Codec, stored []byte, raw uint32) ([]byte, error) {
 	switch codec {
 	case Plain:
+		if uint64(len(stored)) != uint64(raw) {
+			return nil, damaged("artifact is stored as %d bytes, want %d", len(stored), raw)
+		}
 		return stored, nil
 	case Zstd:
 		if raw > artifact.MaxSize {
 			return nil, damaged("artifact of %d bytes", raw)
 		}
-		out, err := d.z.DecodeAll(stored, dst[:0])
+		if cap(dst) < int(raw) {
+			dst = make([]byte, 0, raw)
+		}
+		out, err := d.z.DecodeAll(stored, dst[:0:raw]) // stops where raw is exceeded
 		if err != nil {
 			return nil, damaged("zstd: %v", err)
 		}
-		if uint32(len(out)) != raw {
+		if len(out) != int(raw) {
 			return nil, damaged("artifact expands to %d bytes, want %d", len(out), raw)
 		}
-		return out, nil
+		return dst[:raw], nil
 	}
 	return nil, unsupported("codec %d", codec)
 }
@@ -261,11 +270,14 @@ func DecodeEntries(b []byte) ([]BlockEntry, error) {
 		return nil, damaged("block directory of %d bytes", len(b))
 	}
 	entries := make([]BlockEntry, len(b)/BlockEntrySize)
-	next := uint32(BlockHeaderSize)
+	next, raw := uint32(BlockHeaderSize), 0
 	for i := range entries {
 		e, err := decodeBlockEntry(b[i*BlockEntrySize:], next)
 		if err != nil {
 			return nil, fmt.Errorf("block directory: entry %d: %w", i, err)
+		}
+		if raw += int(e.Raw); raw > BlockRawMax { // so that no sum of offsets wraps either
+			return nil, damaged("block directory: entry %d: more than %d raw bytes", i, BlockRawMax)
 		}
 		entries[i], next = e, e.Off+e.Stored
 	}

@@ -101,24 +101,26 @@ type Part struct {
 	Torn bool
 }
 
-// DecodePart reads a part whose first record must be seq and chain to prev. Payloads alias b.
+// DecodePart reads a part whose first record must be seq and chain to prev. Payloads alias b. A part is damaged unless it
+// decodes to its end or looks cut; one flipped byte of a whole part never makes it look cut.
 func DecodePart(b []byte, seq uint64, prev Hash) (Part, error) {
 	var p Part
+	if zeros := len(b) - len(trimZeros(b)); len(b) < PartHeaderSize || zeros >= tornZeros && len(b)-zeros < PartHeaderSize {
+		p.Torn = true // within the header
+		return p, nil
+	}
 	size, err := decodePartHeader(b)
 	if err != nil {
-		p.Torn = looksCut(b, PartHeaderSize)
-		if p.Torn {
-			err = nil
-		}
 		return p, err
 	}
 	if uint64(len(b)) > size {
 		return p, damaged("log: part is %d bytes, its header wants %d", len(b), size)
 	}
+	short := uint64(len(b)) < size
 	for rest := b[PartHeaderSize:]; len(rest) > 0; {
 		r, n, ok := decodeRecord(rest, seq, prev)
 		if !ok {
-			if uint64(len(b)) == size && !looksCut(rest, n) {
+			if !looksCut(rest, n, short) {
 				return p, damaged("log: record %d does not verify", seq)
 			}
 			p.Torn = true
@@ -127,7 +129,7 @@ func DecodePart(b []byte, seq uint64, prev Hash) (Part, error) {
 		p.Records = append(p.Records, r)
 		seq, prev, rest = r.Seq+1, r.Hash, rest[n:]
 	}
-	p.Torn = uint64(len(b)) < size
+	p.Torn = short
 	return p, nil
 }
 
@@ -142,38 +144,51 @@ func decodePartHeader(b []byte) (uint64, error) {
 	if v := le.Uint32(b[8:]); v != Version {
 		return 0, unsupported("log: version %d", v)
 	}
-	if le.Uint32(b[12:]) != PartHeaderSize || le.Uint64(b[16:]) != 0 || le.Uint32(b[32:]) != 0 {
-		return 0, unsupported("log: header size %d, flags %#x", le.Uint32(b[12:]), le.Uint64(b[16:]))
+	if le.Uint64(b[16:]) != 0 {
+		return 0, unsupported("log: flags %#x", le.Uint64(b[16:]))
 	}
-	return le.Uint64(b[24:]), nil
+	size := le.Uint64(b[24:])
+	if le.Uint32(b[12:]) != PartHeaderSize || le.Uint32(b[32:]) != 0 || size < PartHeaderSize+RecordOverhead {
+		return 0, damaged("log: header fields out of range")
+	}
+	return size, nil
 }
 
-// decodeRecord gives the record at the start of b and its length; ok is false if it does not verify, n is then the length it claims, if it has
-// one that can be believed.
+// decodeRecord gives the record at the start of b and its length. ok is false if it does not verify; n is then the length
+// it claims, or 0 where it claims none or one that cannot be.
 func decodeRecord(b []byte, seq uint64, prev Hash) (r Record, n int, ok bool) {
-	if len(b) < RecordOverhead {
-		return r, len(b) + 1, false
+	if len(b) < recordHead {
+		return r, 0, false
 	}
 	size := le.Uint32(b[12:])
-	if size > PayloadMax || le.Uint64(b) != seq {
+	if size > PayloadMax {
 		return r, 0, false
 	}
 	n = RecordOverhead + int(size)
-	if n > len(b) {
+	if n > len(b) || le.Uint64(b) != seq {
 		return r, n, false
 	}
 	want := chain(prev, b[:n-32])
 	if want != Hash(b[n-32:n]) {
 		return r, n, false
 	}
-	return Record{seq, RecordType(le.Uint32(b[8:])), b[16 : n-32], want}, n, true
+	return Record{seq, RecordType(le.Uint32(b[8:])), b[recordHead : n-32], want}, n, true
 }
 
-// looksCut tells whether what does not verify is the end of a write that was cut: zeros to the end from somewhere within the claimed bytes, or
-// bytes that end before them. Eight zeros are the least that counts: fewer may be the end of a hash.
-func looksCut(rest []byte, claimed int) bool {
+const (
+	recordHead = 16 // logseq, type and length
+	// tornZeros is how many zeros at the end count as the mark of a write that was cut. Fewer may be one flipped byte of a hash.
+	tornZeros = 8
+)
+
+// looksCut tells whether rest, whose first record does not verify, is the end of a write that was cut: bytes that end before the n that
+// the record claims, where the part is short, or zeros to the end from somewhere within the record.
+func looksCut(rest []byte, n int, short bool) bool {
 	data := len(trimZeros(rest))
-	return len(rest) < min(claimed, RecordOverhead) || len(rest)-data >= 8 && data < max(claimed, 16)
+	if len(rest)-data >= tornZeros && data < max(n, recordHead) {
+		return true
+	}
+	return short && (len(rest) < recordHead || n > len(rest))
 }
 
 func trimZeros(b []byte) []byte {
@@ -190,9 +205,11 @@ func PeekHead(b []byte) (head PartHead, seq uint64, ok bool) {
 	}
 	r := b[PartHeaderSize:]
 	n := int64(le.Uint32(r[12:]))
-	if n > int64(len(r)-RecordOverhead) || RecordType(le.Uint32(r[8:])) != PartHeadType {
+	if n > int64(len(r)-RecordOverhead) || RecordType(le.Uint32(r[8:])) != PartHeadType || le.Uint64(r) == 0 {
 		return head, 0, false
 	}
-	err := Unmarshal(r[16:16+n], &head)
-	return head, le.Uint64(r), err == nil
+	if err := Unmarshal(r[recordHead:recordHead+n], &head); err != nil {
+		return PartHead{}, 0, false
+	}
+	return head, le.Uint64(r), true
 }

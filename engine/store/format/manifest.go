@@ -1,8 +1,11 @@
 package format
 
 import (
+	"fmt"
+
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/chunk"
+	"aslrescue/engine/source"
 )
 
 // GapsKept is how many gaps a manifest lists; the maps hold all.
@@ -33,6 +36,20 @@ type SourceResult struct {
 // Whole tells whether nothing is missing of the source and nothing changed under the reader.
 func (r *SourceResult) Whole() bool {
 	return r.GapsAll == 0 && r.Counts.Failed == 0 && len(r.Errors) == 0 && len(r.Changed) == 0 && r.Counts.Unreadable == 0 && r.Counts.Untried == 0
+}
+
+// check refuses a source that has neither map nor tree, or both.
+func (r *SourceResult) check() error {
+	if (r.Root == nil) == (r.Top == nil) {
+		return damaged("want a root or a top entry")
+	}
+	if r.Root != nil {
+		return checkRef(r.Root)
+	}
+	if r.Top.Type != source.Dir {
+		return damaged("its top is no directory")
+	}
+	return r.Top.checkBody()
 }
 
 // Manifest describes one snapshot. Its BLAKE3 is its name.
@@ -66,6 +83,11 @@ func DecodeManifest(id artifact.Digest, b []byte) (*Manifest, error) {
 	}
 	if m.Format != Version {
 		return nil, unsupported("manifest: format %d", m.Format)
+	}
+	for i := range m.Sources {
+		if err := m.Sources[i].check(); err != nil {
+			return nil, fmt.Errorf("manifest: source %d: %w", i, err)
+		}
 	}
 	return m, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"sort"
 
@@ -20,8 +21,8 @@ const (
 	PageEntries       = (PageSize - 8) / SegmentEntrySize
 	BlockRowSize      = 44
 	SegmentTrailer    = 32
-	// SegmentEntriesMax bounds the entries of one segment object; larger runs are divided.
-	SegmentEntriesMax = 262_144
+	// SegmentEntriesMax bounds the entries of one segment object, and so the memory that a reader needs.
+	SegmentEntriesMax = 1 << 20
 )
 
 var segmentMagic = [8]byte{'A', 'S', 'L', 'S', 'E', 'G', '0', '1'}
@@ -44,6 +45,36 @@ type SegmentEntry struct {
 	Raw    uint32
 }
 
+// check refuses what no block holds.
+func (e *SegmentEntry) check() error {
+	switch {
+	case e.Ref.Hash != artifact.BLAKE3 || e.Codec > Zstd:
+		return unsupported("segment entry: hash id %#04x, codec %d", uint16(e.Ref.Hash), uint8(e.Codec))
+	case e.Raw > artifact.MaxSize || e.Stored > e.Raw || (e.Codec == Plain) != (e.Stored == e.Raw),
+		e.Off < BlockHeaderSize || uint64(e.Off)+uint64(e.Stored) > BlockHeaderSize+BlockRawMax:
+		return damaged("segment entry: offset %d, stored %d, raw %d do not fit", e.Off, e.Stored, e.Raw)
+	}
+	return nil
+}
+
+// fits refuses what lies outside its block.
+func (e *SegmentEntry) fits(blocks []BlockRow) error {
+	if uint64(e.Block) >= uint64(len(blocks)) {
+		return damaged("segment: entry names block %d of %d", e.Block, len(blocks))
+	}
+	if size := blocks[e.Block].Size; uint64(e.Off)+uint64(e.Stored)+BlockEntrySize+BlockTrailer > uint64(size) {
+		return damaged("segment: entry at offset %d, %d bytes, lies outside its block of %d bytes", e.Off, e.Stored, size)
+	}
+	return nil
+}
+
+func (r BlockRow) check() error {
+	if r.Size < BlockHeaderSize+BlockEntrySize+BlockTrailer || r.Size > BlockSizeMax {
+		return damaged("segment: block %s of %d bytes", r.ID, r.Size)
+	}
+	return nil
+}
+
 func compareEntries(a, b SegmentEntry) int {
 	if c := bytes.Compare(a.Ref.Digest[:], b.Ref.Digest[:]); c != 0 {
 		return c
@@ -54,12 +85,29 @@ func compareEntries(a, b SegmentEntry) int {
 // Key is what a filter and the fences know of a digest.
 func Key(d artifact.Digest) uint64 { return binary.BigEndian.Uint64(d[:8]) }
 
-// EncodeSegment gives the bytes of a segment. It sorts entries in place.
+// EncodeSegment gives the bytes of a segment. It sorts entries in place; what stands there twice is written once.
 func EncodeSegment(level uint16, blocks []BlockRow, entries []SegmentEntry) ([]byte, error) {
-	if len(entries) == 0 || len(entries) > SegmentEntriesMax {
-		return nil, damaged("segment of %d entries", len(entries))
-	}
 	slices.SortFunc(entries, compareEntries)
+	entries = slices.Compact(entries)
+	if len(entries) == 0 || len(entries) > SegmentEntriesMax || len(blocks) > len(entries) {
+		return nil, fmt.Errorf("segment of %d entries in %d blocks: want 1 to %d, and no more blocks than entries", len(entries), len(blocks), SegmentEntriesMax)
+	}
+	for _, r := range blocks {
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+	}
+	for i, e := range entries {
+		if err := e.check(); err != nil {
+			return nil, err
+		}
+		if err := e.fits(blocks); err != nil {
+			return nil, err
+		}
+		if i > 0 && compareEntries(entries[i-1], e) == 0 {
+			return nil, damaged("segment: artifact %s lies at offset %d of block %d in two ways", e.Ref, e.Off, e.Block)
+		}
+	}
 	pages := (len(entries) + PageEntries - 1) / PageEntries
 	out := make([]byte, SegmentHeaderSize+pages*PageSize, SegmentHeaderSize+pages*(PageSize+8)+len(blocks)*BlockRowSize+len(entries)*5/4+2048)
 	fences := make([]byte, 0, pages*8)
@@ -120,7 +168,7 @@ func encodePage(page []byte, entries []SegmentEntry) {
 	le.PutUint32(page[PageSize-4:], crc(page[:PageSize-4]))
 }
 
-// DecodePage reads one page of entries.
+// DecodePage reads one page of entries. Whether Block names a row of the block table is for the caller to see.
 func DecodePage(page []byte) ([]SegmentEntry, error) {
 	if len(page) != PageSize {
 		return nil, damaged("segment page: %d bytes", len(page))
@@ -140,16 +188,16 @@ func DecodePage(page []byte) ([]SegmentEntry, error) {
 			Codec: Codec(b[34]), Tag: artifact.Tag(le.Uint32(b[35:])),
 			Block: le.Uint32(b[39:]), Off: le.Uint32(b[43:]), Stored: le.Uint32(b[47:]), Raw: le.Uint32(b[51:]),
 		}
-		if e.Ref.Hash != artifact.BLAKE3 || e.Codec > Zstd {
-			return nil, unsupported("segment entry: hash id %#04x, codec %d", uint16(e.Ref.Hash), e.Codec)
-		}
-		if e.Raw > artifact.MaxSize || e.Stored > e.Raw {
-			return nil, damaged("segment entry: stored %d, raw %d", e.Stored, e.Raw)
+		if err := e.check(); err != nil {
+			return nil, err
 		}
 		if i > 0 && compareEntries(entries[i-1], e) >= 0 {
 			return nil, damaged("segment page: entries are not sorted")
 		}
 		entries[i] = e
+	}
+	if len(trimZeros(page[4+int(n)*SegmentEntrySize:PageSize-4])) > 0 {
+		return nil, damaged("segment page: not zero after its entries")
 	}
 	return entries, nil
 }
@@ -181,11 +229,11 @@ func DecodeSegmentHeader(b []byte) (SegmentHeader, error) {
 	if [8]byte(b) != segmentMagic {
 		return h, damaged("segment: does not begin with ASLSEG01")
 	}
-	if v := le.Uint32(b[8:]); v != Version {
-		return h, unsupported("segment: version %d", v)
-	}
 	if le.Uint32(b[92:]) != crc(b[:92]) {
 		return h, damaged("segment: header checksum is wrong")
+	}
+	if v := le.Uint32(b[8:]); v != Version {
+		return h, unsupported("segment: version %d", v)
 	}
 	if le.Uint64(b[16:]) != 0 {
 		return h, unsupported("segment: flags %#x", le.Uint64(b[16:]))
@@ -194,9 +242,10 @@ func DecodeSegmentHeader(b []byte) (SegmentHeader, error) {
 		Level: le.Uint16(b[24:]), Blocks: le.Uint32(b[28:]), Entries: le.Uint64(b[32:]),
 		Table: int64(le.Uint64(b[48:])), Fences: int64(le.Uint64(b[56:])), Filter: int64(le.Uint64(b[64:])), Size: int64(le.Uint64(b[72:])),
 	}
-	if h.Entries == 0 || h.Entries > SegmentEntriesMax || le.Uint16(b[26:]) != PageEntries ||
-		h.Table != h.PageAt(h.Pages()) || h.Fences != h.Table+int64(h.Blocks)*BlockRowSize ||
-		h.Filter != h.Fences+8*int64(h.Pages()) || h.Size < h.Filter+filterHeader+SegmentTrailer || h.Size > h.Filter+16*SegmentEntriesMax {
+	if h.Entries == 0 || h.Entries > SegmentEntriesMax || h.Blocks == 0 || uint64(h.Blocks) > h.Entries ||
+		le.Uint32(b[12:]) != SegmentHeaderSize || le.Uint16(b[26:]) != PageEntries || le.Uint64(b[40:]) != SegmentHeaderSize || len(trimZeros(b[80:92])) > 0 ||
+		h.Table != h.PageAt(h.Pages()) || h.Fences != h.Table+int64(h.Blocks)*BlockRowSize || h.Filter != h.Fences+8*int64(h.Pages()) ||
+		h.Size < h.Filter+filterHeader+SegmentTrailer || h.Size > h.Filter+filterHeader+SegmentTrailer+fingerprintsMax(h.Entries) {
 		return h, damaged("segment: header fields do not fit each other")
 	}
 	return h, nil
@@ -213,6 +262,9 @@ type SegmentMeta struct {
 func (m *SegmentMeta) Bytes() int { return 8*len(m.fences) + len(m.filter.Fingerprints) + 160 }
 
 const filterHeader = 24
+
+// fingerprintsMax bounds a filter: the library takes 12 for one key, and ever fewer per key.
+func fingerprintsMax(entries uint64) int64 { return 8*int64(entries) + 64 }
 
 func appendFilter(out []byte, sorted []SegmentEntry) ([]byte, error) {
 	keys := make([]uint64, 0, len(sorted))
@@ -233,7 +285,8 @@ func appendFilter(out []byte, sorted []SegmentEntry) ([]byte, error) {
 	return append(out, f.Fingerprints...), nil
 }
 
-// DecodeSegmentMeta reads fences and filter: tail is the segment's bytes from h.Fences on, header its first 96.
+// DecodeSegmentMeta reads fences and filter: tail is the segment's bytes from h.Fences on, header the first 96, which
+// gave h. What it gives answers MayContain and PagesFor for any digest, whatever the bytes are.
 func DecodeSegmentMeta(h SegmentHeader, header, tail []byte) (*SegmentMeta, error) {
 	if int64(len(tail)) != h.Size-h.Fences || len(header) < SegmentHeaderSize {
 		return nil, damaged("segment: %d bytes from the fences on, want %d", len(tail), h.Size-h.Fences)
@@ -255,9 +308,9 @@ func DecodeSegmentMeta(h SegmentHeader, header, tail []byte) (*SegmentMeta, erro
 		Fingerprints: bytes.Clone(f[filterHeader:]),
 	}
 	m.filter.SegmentLengthMask = m.filter.SegmentLength - 1
-	n := uint64(le.Uint32(f[20:]))
-	if n != uint64(len(m.filter.Fingerprints)) || m.filter.SegmentLength == 0 || m.filter.SegmentLength&m.filter.SegmentLengthMask != 0 ||
-		uint64(m.filter.SegmentCountLength)+2*uint64(m.filter.SegmentLength) > n {
+	n, length, count := uint64(len(m.filter.Fingerprints)), uint64(m.filter.SegmentLength), uint64(m.filter.SegmentCount)
+	if uint64(le.Uint32(f[20:])) != n || length == 0 || length&(length-1) != 0 || length > 1<<18 || count == 0 || (count+2)*length != n ||
+		uint64(m.filter.SegmentCountLength) != count*length {
 		return nil, damaged("segment: filter fields do not fit each other")
 	}
 	return m, nil
@@ -282,7 +335,8 @@ func DecodeBlockRow(b []byte) (BlockRow, error) {
 	if le.Uint32(b[40:]) != crc(b[:40]) {
 		return BlockRow{}, damaged("segment: block row checksum is wrong")
 	}
-	return BlockRow{artifact.Digest(b[:32]), le.Uint32(b[32:]), le.Uint32(b[36:])}, nil
+	r := BlockRow{artifact.Digest(b[:32]), le.Uint32(b[32:]), le.Uint32(b[36:])}
+	return r, r.check()
 }
 
 // DecodeBlockRows reads a block table, or some whole rows of it.
@@ -332,15 +386,24 @@ func DecodeSegment(id artifact.Digest, b []byte) (*Segment, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range page {
-			if e.Block >= h.Blocks {
-				return nil, damaged("segment: entry names block %d of %d", e.Block, h.Blocks)
-			}
+		if want := min(PageEntries, int(h.Entries)-i*PageEntries); len(page) != want {
+			return nil, damaged("segment: page %d of %d entries, want %d", i, len(page), want)
+		}
+		if i > 0 && compareEntries(s.Entries[len(s.Entries)-1], page[0]) >= 0 {
+			return nil, damaged("segment: page %d is not sorted after the one before", i)
+		}
+		if Key(page[0].Ref.Digest) != s.Meta.fences[i] {
+			return nil, damaged("segment: page %d does not begin at its fence", i)
 		}
 		s.Entries = append(s.Entries, page...)
 	}
-	if uint64(len(s.Entries)) != h.Entries {
-		return nil, damaged("segment: %d entries, its header wants %d", len(s.Entries), h.Entries)
+	for _, e := range s.Entries {
+		if err := e.fits(s.Blocks); err != nil {
+			return nil, err
+		}
+		if !s.Meta.MayContain(e.Ref.Digest) {
+			return nil, damaged("segment: its filter knows nothing of %s", e.Ref)
+		}
 	}
 	return s, nil
 }

@@ -3,6 +3,7 @@ package format
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/source"
@@ -24,7 +25,7 @@ type Range struct {
 	_    struct{} `cbor:",toarray"`
 	Kind source.RangeKind
 	Len  int64  // bytes
-	Ref  []byte // binary form of a reference, for data; nil otherwise
+	Ref  []byte // binary form of a reference, for data; empty otherwise
 }
 
 // DataRange is a range of one chunk.
@@ -49,10 +50,26 @@ func (r Range) check() error {
 		return unsupported("range of kind %d", r.Kind)
 	case r.Len <= 0:
 		return damaged("range of %d bytes", r.Len)
-	case (r.Kind == source.Data) != (len(r.Ref) == artifact.RefSize), r.Kind != source.Data && r.Ref != nil:
-		return damaged("range of kind %s with a reference of %d bytes", r.Kind, len(r.Ref))
-	case r.Kind == source.Data && r.Len > artifact.MaxSize:
+	case r.Kind != source.Data && len(r.Ref) > 0:
+		return damaged("range of kind %s with a reference", r.Kind)
+	case r.Kind != source.Data:
+		return nil
+	case r.Len > artifact.MaxSize:
 		return damaged("chunk of %d bytes", r.Len)
+	}
+	ref, err := r.Artifact()
+	if err != nil {
+		return err
+	}
+	return checkRef(&ref)
+}
+
+func checkRef(r *artifact.Ref) error {
+	switch {
+	case r.IsZero():
+		return damaged("a reference is missing")
+	case r.Hash != artifact.BLAKE3:
+		return unsupported("hash id %#04x", uint16(r.Hash))
 	}
 	return nil
 }
@@ -73,6 +90,12 @@ func checkRanges(ranges []Range, want int64) error {
 		if err := r.check(); err != nil {
 			return fmt.Errorf("range %d: %w", i, err)
 		}
+		if i > 0 && r.Kind != source.Data && ranges[i-1].Kind == r.Kind {
+			return damaged("range %d: should be joined with the one before", i)
+		}
+		if r.Len > want {
+			return damaged("range %d: %d bytes of %d", i, r.Len, want)
+		}
 		if sum += r.Len; sum > want {
 			break
 		}
@@ -83,13 +106,29 @@ func checkRanges(ranges []Range, want int64) error {
 	return nil
 }
 
+// least encoded sizes of what arrays hold, in bytes
+const (
+	leastRange = 4 // [2, 1, '']
+	leastEntry = 6 // {1: 'n', 2: 6}
+	leastRow   = 10
+)
+
 // DecodeMapPage reads a map page that must cover span bytes.
 func DecodeMapPage(b []byte, span int64) ([]Range, error) {
+	if err := checkCount(b, leastRange, 1<<20); err != nil {
+		return nil, fmt.Errorf("map page: %w", err)
+	}
 	var ranges []Range
 	if err := Unmarshal(b, &ranges); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("map page: %w", err)
 	}
-	return ranges, checkRanges(ranges, span)
+	if span <= 0 || span > MapPageSpan || len(ranges) == 1 && ranges[0].Kind == source.Zero && span == MapPageSpan {
+		return nil, damaged("map page: %d bytes in %d ranges do not make one", span, len(ranges))
+	}
+	if err := checkRanges(ranges, span); err != nil {
+		return nil, fmt.Errorf("map page: %w", err)
+	}
+	return ranges, nil
 }
 
 // MapRoot is the top of a map.
@@ -107,7 +146,7 @@ func Pages(size int64) int64 { return (size + MapPageSpan - 1) / MapPageSpan }
 func DecodeMapRoot(b []byte) (MapRoot, error) {
 	var r MapRoot
 	if err := Unmarshal(b, &r); err != nil {
-		return r, err
+		return r, fmt.Errorf("map root: %w", err)
 	}
 	if r.Version != Version {
 		return r, unsupported("map root: version %d", r.Version)
@@ -115,19 +154,34 @@ func DecodeMapRoot(b []byte) (MapRoot, error) {
 	if r.Size < 0 || r.Size > 1<<62 || int64(len(r.Nodes)) != (Pages(r.Size)+MapNodePages-1)/MapNodePages {
 		return r, damaged("map root: %d nodes for %d bytes", len(r.Nodes), r.Size)
 	}
-	return r, nil
+	return r, checkRefs(r.Nodes)
+}
+
+func checkRefs(refs []*artifact.Ref) error {
+	for _, r := range refs {
+		if r == nil {
+			continue
+		}
+		if err := checkRef(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DecodeMapNode reads a map node that must have n pages.
 func DecodeMapNode(b []byte, n int) ([]*artifact.Ref, error) {
 	var refs []*artifact.Ref
 	if err := Unmarshal(b, &refs); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("map node: %w", err)
 	}
-	if len(refs) != n {
+	if n < 1 || n > MapNodePages || len(refs) != n {
 		return nil, damaged("map node: %d pages, want %d", len(refs), n)
 	}
-	return refs, nil
+	if !slices.ContainsFunc(refs, func(r *artifact.Ref) bool { return r != nil }) {
+		return nil, damaged("map node: no page")
+	}
+	return refs, checkRefs(refs)
 }
 
 // Xattr is one extended attribute of an entry.
@@ -163,36 +217,67 @@ type Entry struct {
 	Unreadable int64           `cbor:"22,keyasint,omitempty"`
 }
 
+// check refuses what no encoder writes. An entry whose type is not known has type 0 and says why.
 func (e *Entry) check() error {
-	switch {
-	case e.Type < source.Regular || e.Type > source.Socket:
-		return unsupported("entry %q: type %d", e.Name, e.Type)
-	case len(e.Name) == 0 || len(e.Name) > 4096 || bytes.ContainsAny(e.Name, "/\x00") || string(e.Name) == "." || string(e.Name) == "..":
+	if len(e.Name) == 0 || len(e.Name) > 4096 || bytes.ContainsAny(e.Name, "/\x00") || string(e.Name) == "." || string(e.Name) == ".." {
 		return damaged("entry: the name %q cannot be a file's", e.Name)
-	case e.Size < 0 || e.Mode&^07777 != 0 || e.MNsec < 0 || e.MNsec >= 1e9:
-		return damaged("entry %q: size %d, mode %o, nanoseconds %d", e.Name, e.Size, e.Mode, e.MNsec)
-	case e.Type != source.Regular && (e.Inline != nil || e.Ranges != nil || e.Map != nil), e.Type != source.Dir && e.Dir != nil:
+	}
+	return e.checkBody()
+}
+
+// checkBody is check but for the name, which of a top entry is its source's.
+func (e *Entry) checkBody() error {
+	contents := 0
+	for _, has := range []bool{len(e.Inline) > 0, len(e.Ranges) > 0, e.Map != nil, len(e.Link) > 0} {
+		if has {
+			contents++
+		}
+	}
+	regular := e.Type == source.Regular
+	switch {
+	case e.Type > source.Socket || e.Type == 0 && e.Err == "":
+		return unsupported("entry %q: type %d", e.Name, e.Type)
+	case e.Size < 0 || e.Mode&^07777 != 0 || e.MNsec < 0 || e.MNsec >= 1e9 || e.Unreadable < 0 || e.Unreadable > e.Size:
+		return damaged("entry %q: size %d, unreadable %d, mode %o, nanoseconds %d", e.Name, e.Size, e.Unreadable, e.Mode, e.MNsec)
+	case contents > 1 || !regular && (contents > 0 || e.Size > 0), e.Type != source.Dir && e.Dir != nil, e.Paged && e.Dir == nil:
 		return damaged("entry %q: content does not fit its type", e.Name)
-	case e.Inline != nil && int64(len(e.Inline)) != e.Size:
+	case regular && e.Size > 0 && contents == 0 && e.Err == "":
+		return damaged("entry %q: %d bytes without content", e.Name, e.Size)
+	case len(e.Inline) > 0 && (int64(len(e.Inline)) != e.Size || e.Size > InlineMax):
 		return damaged("entry %q: %d bytes inline, size %d", e.Name, len(e.Inline), e.Size)
-	case e.Ranges != nil:
-		return checkRanges(e.Ranges, e.Size)
+	case len(e.Ranges) > RangesInEntry:
+		return damaged("entry %q: %d ranges", e.Name, len(e.Ranges))
+	}
+	if err := checkRefs([]*artifact.Ref{e.Map, e.Dir}); err != nil {
+		return fmt.Errorf("entry %q: %w", e.Name, err)
+	}
+	if len(e.Ranges) > 0 {
+		if err := checkRanges(e.Ranges, e.Size); err != nil {
+			return fmt.Errorf("entry %q: %w", e.Name, err)
+		}
 	}
 	return nil
 }
 
 // DecodeDirPage reads a directory page.
 func DecodeDirPage(b []byte) ([]Entry, error) {
+	if err := checkCount(b, leastEntry, DirPageSize/leastEntry); err != nil {
+		return nil, fmt.Errorf("directory page: %w", err)
+	}
 	var entries []Entry
 	if err := Unmarshal(b, &entries); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("directory page: %w", err)
+	}
+	const head = 5 // of an array, at most
+	if len(entries) == 0 || len(entries) > 1 && len(b) > DirPageSize+head {
+		return nil, damaged("directory page: %d entries in %d bytes", len(entries), len(b))
 	}
 	for i := range entries {
 		if err := entries[i].check(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("directory page: %w", err)
 		}
 		if i > 0 && bytes.Compare(entries[i-1].Name, entries[i].Name) >= 0 {
-			return nil, damaged("directory: %q stands after %q", entries[i].Name, entries[i-1].Name)
+			return nil, damaged("directory page: %q stands after %q", entries[i].Name, entries[i-1].Name)
 		}
 	}
 	return entries, nil
@@ -207,15 +292,21 @@ type DirPageRef struct {
 
 // DecodeDirRoot reads a directory root.
 func DecodeDirRoot(b []byte) ([]DirPageRef, error) {
+	if err := checkCount(b, 3+artifact.RefSize, DirPagesMax); err != nil {
+		return nil, fmt.Errorf("directory root: %w", err)
+	}
 	var rows []DirPageRef
 	if err := Unmarshal(b, &rows); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("directory root: %w", err)
 	}
-	if len(rows) < 2 || len(rows) > DirPagesMax {
+	if len(rows) < 2 {
 		return nil, damaged("directory root of %d pages", len(rows))
 	}
-	for i := range rows[1:] {
-		if bytes.Compare(rows[i].First, rows[i+1].First) >= 0 {
+	for i := range rows {
+		if err := checkRef(&rows[i].Ref); err != nil {
+			return nil, fmt.Errorf("directory root: %w", err)
+		}
+		if i > 0 && bytes.Compare(rows[i-1].First, rows[i].First) >= 0 {
 			return nil, damaged("directory root: pages are not sorted")
 		}
 	}
@@ -224,12 +315,22 @@ func DecodeDirRoot(b []byte) ([]DirPageRef, error) {
 
 // DecodeTreeLog reads a tree log.
 func DecodeTreeLog(b []byte) ([]SeenFile, error) {
+	if err := checkCount(b, leastRow, TreeLogRows); err != nil {
+		return nil, fmt.Errorf("tree log: %w", err)
+	}
 	var rows []SeenFile
 	if err := Unmarshal(b, &rows); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("tree log: %w", err)
 	}
-	if len(rows) > TreeLogRows {
-		return nil, damaged("tree log of %d rows", len(rows))
+	for i := range rows {
+		c := rows[i].Content
+		c.Type = source.Regular // rows need not say it
+		if len(rows[i].Path) == 0 || len(c.Ranges) == 0 && c.Map == nil {
+			return nil, damaged("tree log: row %d: no path or no stored content", i)
+		}
+		if err := c.checkBody(); err != nil {
+			return nil, fmt.Errorf("tree log: row %d: %w", i, err)
+		}
 	}
 	return rows, nil
 }
