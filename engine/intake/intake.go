@@ -54,7 +54,8 @@ type Report struct {
 	Stored   int64 // bytes of them
 	Verified bool  // they were read back and found good
 	Bad      []format.DamagedObject
-	Resumed  int64 // stream offset at which this run went on
+	Resumed  int64   // stream offset at which this run went on
+	Gone     []error // sources that were no longer there before their end
 }
 
 // NewID makes the id of a new intake.
@@ -123,6 +124,9 @@ func Run(ctx context.Context, s *store.Store, sources []source.Source, o Options
 		} else {
 			total += n
 		}
+	}
+	if err := r.distrust(ctx); err != nil {
+		return rep, err
 	}
 	r.emit(event.IntakeBegun{Stamp: r.now(), Intake: fmt.Sprintf("%x", rep.Intake), Label: r.begin.Label, Store: s.Backend().Info().Where,
 		Sources: len(sources), Total: total, Resumed: o.Resume != nil})
@@ -305,7 +309,7 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 	})
 	wg.Wait()
 	rep.Blocks, rep.Stored = len(cm.made), cm.written
-	r.point.State = seq.states
+	r.point.State, rep.Gone = seq.states, seq.gone
 	for _, b := range cm.made {
 		r.madeBlocks = append(r.madeBlocks, b.ID)
 	}
@@ -408,9 +412,9 @@ func (r *runner) hash(ctx context.Context, work <-chan *unit) error {
 	p := r.begin.Chunk
 	for u := range work {
 		if src, ok := r.sources[u.src].(source.TreeSource); ok {
-			if err := readSteps(ctx, src, u); err != nil {
+			if u.err = readSteps(ctx, src, u); u.err != nil {
 				close(u.hashed)
-				return err
+				return u.err
 			}
 			for i := range u.steps {
 				s := &u.steps[i]
@@ -433,8 +437,8 @@ func (r *runner) sequence(ctx context.Context, q *sequencer, fed <-chan *unit, p
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if u.err != nil || ctx.Err() != nil {
+			return errors.Join(u.err, context.Cause(ctx))
 		}
 		if err := q.unit(u); err != nil {
 			return err
@@ -478,10 +482,10 @@ func (r *runner) squeeze(ctx context.Context, in <-chan *unit) error {
 		return err
 	}
 	for u := range in {
-		err := c.unit(u)
+		u.err = c.unit(u)
 		close(u.packed)
-		if err != nil {
-			return err
+		if u.err != nil {
+			return u.err
 		}
 	}
 	return nil
@@ -494,8 +498,8 @@ func (r *runner) pack(ctx context.Context, p *packer, packing <-chan *unit, forc
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if u.err != nil || ctx.Err() != nil {
+			return errors.Join(u.err, context.Cause(ctx))
 		}
 		if err := p.unit(u); err != nil {
 			return err
@@ -552,9 +556,12 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 	m.Result = string(rep.Result)
 	snap, err := r.w.Snapshot(ctx, m)
 	rep.Snapshot, rep.Manifest = snap, m
-	if err != nil {
+	if err != nil && snap.Number == 0 {
 		rep.Result = event.Failed
 		return err
+	}
+	if err != nil {
+		r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: "the snapshot is sealed, its signature is missing: " + err.Error()})
 	}
 	r.emit(event.SnapshotSealed{Stamp: r.now(), Domain: snap.Domain, Number: snap.Number, Manifest: artifact.Ref{Hash: artifact.BLAKE3, Digest: snap.Manifest}.String()})
 	if r.o.NoVerify {

@@ -32,7 +32,8 @@ type sequencer struct {
 	open   []source.Source
 	ids    []format.SourceID
 	u      *unit // being worked on
-	adds   int   // new artifacts since the last segment ended
+	gone   []error
+	adds   int // new artifacts since the last segment ended
 }
 
 // sourceBuilder is what is known of the source being read.
@@ -393,6 +394,7 @@ func (q *sequencer) finishLinear(u *unit) error {
 		why := "the source ended early"
 		if u.content.err != nil {
 			why = u.content.err.Error()
+			q.gone = append(q.gone, fmt.Errorf("%s: %w", b.res.Name, u.content.err))
 		}
 		q.gap("", b.lin.off, rest, source.Untried, why)
 		if err := b.lin.add(format.Range{Kind: source.Untried, Len: rest}, q.put); err != nil {

@@ -260,7 +260,7 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 func (j *intakeJob) take(ctx context.Context) report.Result {
 	began := time.Now()
 	o := intake.Options{Label: j.plan.Label, Compression: intake.Compression(j.plan.Compression), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
-		NoVerify: j.plan.Verify == "none", Events: j.event}
+		NoVerify: j.plan.Verify == "none"}
 	claim, err := j.claim(&o)
 	if err != nil {
 		return report.Result{Err: err}
@@ -269,7 +269,13 @@ func (j *intakeJob) take(ctx context.Context) report.Result {
 	hard, soft, done := j.signals(ctx)
 	defer done()
 	o.Stop = soft
+	queue := event.NewQueue(1024) // a screen that stands still must hold up nobody
+	var shown sync.WaitGroup
+	shown.Go(func() { queue.Run(j.event) })
+	o.Events = queue.Put
 	rep, err := intake.Run(hard, j.store, j.sources, o)
+	queue.Close()
+	shown.Wait()
 	if errors.Is(err, intake.ErrStopped) || err != nil && hard.Err() != nil {
 		err = context.Cause(soft)
 	}
@@ -287,7 +293,11 @@ func (j *intakeJob) take(ctx context.Context) report.Result {
 		}
 		return report.Result{Word: word, Err: j.explain(err), Fields: sum.fields()}
 	}
-	return report.Result{Word: rep.Result, Text: sum.text(), Fields: sum.fields()}
+	res := report.Result{Word: rep.Result, Text: sum.text(), Fields: sum.fields()}
+	if len(rep.Gone) > 0 {
+		res.Err = errors.Join(rep.Gone...) // sealed, with all that was read; and the exit code says why it is not more
+	}
+	return res
 }
 
 func (j *intakeJob) explain(err error) error {
