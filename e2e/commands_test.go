@@ -422,7 +422,9 @@ func result(ts *testscript.TestScript, neg bool, args []string) {
 // A comparison that cannot see a difference would let every restore pass.
 func TestSametreeSeesEveryDifference(t *testing.T) {
 	for name, change := range map[string]func(dir string) error{
-		"content":   func(d string) error { return os.WriteFile(filepath.Join(d, "executable"), []byte("#!/bin/sh\nexit 1\n"), 0) },
+		"content": func(d string) error {
+			return os.WriteFile(filepath.Join(d, "executable"), []byte("#!/bin/sh\nexit 1\n"), 0)
+		},
 		"mode":      func(d string) error { return os.Chmod(filepath.Join(d, "secret"), 0o600) },
 		"setuid":    func(d string) error { return os.Chmod(filepath.Join(d, "setuid"), 0o755) },
 		"time":      func(d string) error { return syscall.Utimes(filepath.Join(d, "small"), make([]syscall.Timeval, 2)) },
