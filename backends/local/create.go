@@ -203,9 +203,15 @@ func (b *backend) way() (string, error) {
 	return b.Info().Publish, nil
 }
 
-// ready proves in a folder how files are put in place, and makes the folders durable in which objects will lie:
-// whoever made them may have been killed just before.
+// ready proves in a folder how files are put in place, and makes the folders durable in which objects will lie, and the
+// names of logs and snapshots: whoever made them may have been killed just before, and what is read from here on must not
+// be gone after the next power cut.
 func (b *backend) ready(proveIn string) error {
+	for _, dir := range b.found { // first: a full medium gives no proof, and is read all the same
+		if err := b.fs.SyncDir(dir); err != nil {
+			return meaning(err)
+		}
+	}
 	way, err := prove(b.fs, proveIn)
 	if err != nil {
 		return meaning(err)

@@ -58,8 +58,9 @@ func Free(f func() (bytes int64, ok bool)) Option { return func(b *backend) { b.
 func KeepCached() Option { return func(b *backend) { b.keep = true } }
 
 type backend struct {
-	fs   vfs.FS
-	keep bool
+	fs    vfs.FS
+	keep  bool
+	found []string // folders of domains that were there at first
 
 	mu      sync.Mutex
 	info    store.Info
@@ -83,6 +84,7 @@ func Open(fsys vfs.FS, where string, opts ...Option) (store.Backend, error) {
 	for _, name := range found.foreign {
 		b.note(name)
 	}
+	b.found = found.domains
 	if err := b.open("blocks"); err != nil {
 		return nil, fmt.Errorf("store in %s: %w", where, err)
 	}
