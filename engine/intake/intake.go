@@ -108,6 +108,7 @@ type runner struct {
 
 	slots, arenas, blocks *pool
 	stopped               atomic.Bool
+	sizes                 []atomic.Int64 // of trees, as far as known; 0 where not
 }
 
 // Run takes sources in and seals a snapshot. It owns neither the store nor the sources.
@@ -166,7 +167,7 @@ func prepare(ctx context.Context, s *store.Store, sources []source.Source, o Opt
 	if o.Chunk == (chunk.Params{}) {
 		o.Chunk = chunk.Default()
 	}
-	r := &runner{o: o, s: s, sources: sources, start: time.Now(), stop: o.Stop}
+	r := &runner{o: o, s: s, sources: sources, start: time.Now(), stop: o.Stop, sizes: make([]atomic.Int64, len(sources))}
 	if r.stop == nil {
 		r.stop = context.Background()
 	}
@@ -261,7 +262,7 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 			}
 		})
 	}
-	seq := &sequencer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, states: r.point.State, stream: r.point.Stream, open: r.sources, ids: r.begin.Sources}
+	seq := &sequencer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, states: r.point.State, stream: r.point.Stream, open: r.sources, ids: r.begin.Sources, size: func(i int) int64 { return r.sizes[i].Load() }}
 	pk := &packer{ctx: ctx, blocks: r.blocks, seal: seal, commit: commits, force: r.o.ForceAfter, since: time.Now(), free: r.freeUnit}
 	var forced atomic.Int64
 	cm := &committer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
@@ -387,6 +388,7 @@ func (r *runner) feedSource(f *feeder, i int, src source.Source, st *format.Sour
 		Serial: info.Serial, Size: info.Size, Resumed: counts(st.Counts)})
 	switch src := src.(type) {
 	case source.TreeSource:
+		defer r.measure(f.ctx, i, src)()
 		return f.tree(i, src, st)
 	case source.Linear:
 		off := int64(0)
@@ -396,6 +398,39 @@ func (r *runner) feedSource(f *feeder, i int, src source.Source, st *format.Sour
 		return f.linear(i, src, off)
 	}
 	return fmt.Errorf("source %s is neither a tree nor a run of bytes", info.Path)
+}
+
+// measureAfter is how long reading a tree takes before its size is worth knowing.
+const measureAfter = 2 * time.Second
+
+// measure finds out beside the reading how much a tree holds, so that there is a percentage and a time to the end. A tree that is soon
+// done is not walked twice.
+func (r *runner) measure(ctx context.Context, i int, src source.TreeSource) (done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-time.After(measureAfter):
+		case <-ctx.Done():
+			return
+		}
+		total, seen := int64(0), map[[2]uint64]bool{}
+		for it, err := range src.Walk(ctx) {
+			if err != nil || ctx.Err() != nil {
+				return
+			}
+			k := [2]uint64{it.Stamp.Dev, it.Stamp.Ino}
+			if it.Leave || it.Meta.Type != source.Regular || it.Links > 1 && seen[k] {
+				continue
+			}
+			if it.Links > 1 {
+				seen[k] = true
+			}
+			total += it.Meta.Size
+		}
+		r.sizes[i].Store(total)
+	})
+	return func() { cancel(); wg.Wait() }
 }
 
 // loadRows reads a tree log of this intake, which no snapshot shows yet.

@@ -32,6 +32,7 @@ type sequencer struct {
 	open   []source.Source
 	ids    []format.SourceID
 	u      *unit // being worked on
+	size   func(i int) int64
 	gone   []error
 	adds   int // new artifacts since the last segment ended
 }
@@ -439,7 +440,7 @@ func (q *sequencer) snapshotState() func() []format.SourceState {
 
 func (q *sequencer) progress(u *unit) {
 	b := q.cur
-	p := event.SourceProgress{Stamp: q.now(), Source: b.res.Name, Counts: counts(b.res.Counts)}
+	p := event.SourceProgress{Stamp: q.now(), Source: b.res.Name, Size: q.size(b.i), Counts: counts(b.res.Counts)}
 	if b.lin != nil {
 		p.Off = b.lin.off
 	} else if n := len(u.steps); n > 0 {
