@@ -177,9 +177,26 @@ func (j *intakeJob) openSources() error {
 
 func openSource(path, name string, in io.Reader) (source.Source, error) {
 	if path == "-" {
-		return source.OpenStream(in, name), nil
+		return source.OpenStream(interruptible(in), name), nil
 	}
 	return source.Open(path)
+}
+
+// interruptible gives a pipe in a form whose Read ends when the intake is to stop, however long the other side is silent. Opened by
+// way of /proc it is a description of its own: not to block is asked of that one, not of the one that other processes share.
+func interruptible(in io.Reader) io.Reader {
+	f, ok := in.(*os.File)
+	if !ok {
+		return in
+	}
+	if fi, err := f.Stat(); err != nil || fi.Mode()&os.ModeNamedPipe == 0 {
+		return in
+	}
+	own, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return in // it can be read, only not interrupted
+	}
+	return own
 }
 
 // insideSource says how a store lies in a source; empty if it does not. A store must never be written to the disk that is read.
