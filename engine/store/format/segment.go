@@ -22,7 +22,7 @@ const (
 	BlockRowSize      = 44
 	SegmentTrailer    = 32
 	// SegmentEntriesMax bounds the entries of one segment object, and so the memory that a reader needs.
-	SegmentEntriesMax = 1 << 20
+	SegmentEntriesMax = 262_144
 )
 
 var segmentMagic = [8]byte{'A', 'S', 'L', 'S', 'E', 'G', '0', '1'}
