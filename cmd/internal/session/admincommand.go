@@ -1,0 +1,338 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"aslrescue/cmd/internal/config"
+	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/event"
+	"aslrescue/engine/store"
+)
+
+// program is one with subcommands: asl-admin, asl-debug.
+type program struct {
+	name     string
+	about    string // one sentence
+	commands []command
+}
+
+// command is a subcommand.
+type command struct {
+	name     string
+	args     string // as the help shows them: "S [PATH]"
+	min, max int    // number of arguments; max < 0 is any
+	does     string // one line, for the list
+	help     string // more, for its own help
+	examples []string
+	flags    func(*flag.FlagSet)
+	writes   bool // it appends to the log, so the store is not opened read-only
+	bare     bool // it wants no store
+	run      func(context.Context, *call) report.Result
+}
+
+// call is one run of a subcommand.
+type call struct {
+	program string
+	std     IO
+	pr      *report.Printer
+	json    bool
+	args    []string
+	dir     string // of the store
+	domain  string
+	config  *config.Config
+	store   *store.Store // nil for a bare command
+}
+
+// common are the flags that every subcommand has.
+type common struct {
+	store, domain string
+	json, version bool
+}
+
+func (o *common) add(fs *flag.FlagSet) {
+	fs.StringVar(&o.store, "store", o.store, "`DIR` of the store (default: local.mount of asl.conf)")
+	fs.StringVar(&o.domain, "domain", o.domain, "`NAME` of the domain, where the store holds several")
+	fs.BoolVar(&o.json, "json", o.json, "print JSON lines; the last has the type result")
+	fs.BoolVar(&o.version, "version", o.version, "print the version")
+}
+
+// main runs a program and gives its exit code.
+func (p *program) main(ctx context.Context, args []string, std IO) int {
+	var o common
+	pr := func() *report.Printer {
+		return report.New(report.Options{Program: p.name, Out: std.Out, Err: std.Err, JSON: o.json, Terminal: std.Terminal, Width: std.Width})
+	}
+	cmd, rest, err := p.parse(args, &o, std.Out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return int(report.OK)
+	case err != nil:
+		return int(pr().Finish(report.Result{Err: err}))
+	case o.version:
+		fmt.Fprintln(std.Out, Tool(p.name))
+		return int(report.OK)
+	}
+	c := &call{program: p.name, std: std, pr: pr(), json: o.json, args: rest}
+	return int(c.pr.Finish(c.do(ctx, cmd, o)))
+}
+
+// parse finds the subcommand, with common flags before or behind it.
+func (p *program) parse(args []string, o *common, help io.Writer) (*command, []string, error) {
+	fs := flag.NewFlagSet(p.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	o.add(fs)
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) || err == nil && fs.NArg() > 0 && fs.Arg(0) == "help" && fs.NArg() == 1 {
+		p.help(help)
+		return nil, nil, flag.ErrHelp
+	}
+	if err != nil {
+		return nil, nil, report.Usagef("%w", err)
+	}
+	if o.version {
+		return nil, nil, nil
+	}
+	args = fs.Args()
+	if len(args) > 1 && args[0] == "help" {
+		args = []string{args[1], "-help"}
+	}
+	if len(args) == 0 {
+		return nil, nil, report.Usagef("say what to do: %s", p.names())
+	}
+	i := slices.IndexFunc(p.commands, func(c command) bool { return c.name == args[0] })
+	if i < 0 {
+		return nil, nil, report.Usagef("%q is none of %s", args[0], p.names())
+	}
+	rest, err := p.parseCommand(&p.commands[i], args[1:], o, help)
+	return &p.commands[i], rest, err
+}
+
+func (p *program) parseCommand(c *command, args []string, o *common, help io.Writer) ([]string, error) {
+	fs := flag.NewFlagSet(p.name+" "+c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	o.add(fs)
+	if c.flags != nil {
+		c.flags(fs)
+	}
+	var rest []string
+	err := parseAnywhere(fs, args, &rest)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		p.helpCommand(c, fs, help)
+		return nil, flag.ErrHelp
+	case err != nil:
+		return nil, report.Usagef("%s: %w", c.name, err)
+	case o.version:
+		return nil, nil
+	case len(rest) < c.min || c.max >= 0 && len(rest) > c.max:
+		return nil, report.Usagef("%s takes %s, and was given %s", c.name, or(c.args, "no arguments"), or(strings.Join(rest, " "), "none"))
+	}
+	return rest, nil
+}
+
+func or(s, instead string) string {
+	if s == "" {
+		return instead
+	}
+	return s
+}
+
+func (p *program) names() string {
+	var names []string
+	for _, c := range p.commands {
+		names = append(names, c.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (p *program) help(w io.Writer) {
+	fmt.Fprintf(w, "%s\n\n  %s --store DIR COMMAND [ARGUMENTS] [OPTIONS]\n\nCommands\n", p.about, p.name)
+	for _, c := range p.commands {
+		fmt.Fprintf(w, "  %-34s %s\n", c.name+" "+c.args, c.does)
+	}
+	fmt.Fprintf(w, "\nS is the number of a snapshot, or latest. %s COMMAND --help says more of each.\n\nExamples\n", p.name)
+	for _, c := range p.commands {
+		fmt.Fprintf(w, "  %s\n", c.examples[0])
+	}
+	fmt.Fprint(w, "\nOptions\n")
+	var o common
+	fs := flag.NewFlagSet(p.name, flag.ContinueOnError)
+	o.add(fs)
+	fs.SetOutput(w)
+	fs.PrintDefaults()
+	fmt.Fprint(w, "\nExit codes\n")
+	for _, c := range report.Codes() {
+		fmt.Fprintf(w, "  %3d  %s\n", c.Code, c.Means)
+	}
+}
+
+func (p *program) helpCommand(c *command, fs *flag.FlagSet, w io.Writer) {
+	fmt.Fprintf(w, "%s %s: %s\n\n  %s --store DIR %s\n\n", p.name, c.name, c.does, p.name, strings.TrimSpace(c.name+" "+c.args))
+	if c.help != "" {
+		fmt.Fprintf(w, "%s\n\n", c.help)
+	}
+	fmt.Fprint(w, "Examples\n")
+	for _, e := range c.examples {
+		fmt.Fprintf(w, "  %s\n", e)
+	}
+	fmt.Fprint(w, "\nOptions\n")
+	fs.SetOutput(w)
+	fs.PrintDefaults()
+}
+
+// do opens the store and runs the command.
+func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	if err := c.settle(o); err != nil {
+		return report.Result{Err: err}
+	}
+	if cmd.bare {
+		return cmd.run(ctx, c)
+	}
+	open := ReadStore
+	if cmd.writes {
+		open = OpenStore
+	}
+	s, err := open(ctx, c.dir, c.domain, Tool(c.program))
+	if err != nil {
+		return report.Result{Err: err}
+	}
+	defer func() { _ = s.Backend().Close() }() // what was appended is durable already
+	c.store = s
+	if err := s.Broken(); err != nil {
+		c.say("the log of this store is damaged; it is read as far as it is good: %v", err)
+	}
+	return cmd.run(ctx, c)
+}
+
+// untilSignal gives a context that SIGINT and SIGTERM end, with the signal as its cause.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		select {
+		case sig := <-ch:
+			cancel(report.BySignal(sig.(syscall.Signal)))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(ch)
+		cancel(nil)
+	}
+}
+
+// settle takes from the config what the command line left open. A mistake there is said, and stops nobody who gave a store.
+func (c *call) settle(o common) error {
+	conf, err := config.Load(config.System())
+	c.config = conf
+	if err != nil {
+		c.say("the config has mistakes, going on without them: %v", err)
+	}
+	c.dir, c.domain = o.store, o.domain
+	if c.dir == "" {
+		c.dir = conf.LocalMount
+	}
+	return nil
+}
+
+// say is a message for people, on standard error.
+func (c *call) say(format string, args ...any) {
+	fmt.Fprintf(c.std.Err, "%s: %s\n", c.program, event.Printable(fmt.Sprintf(format, args...)))
+}
+
+// number reads S: a snapshot's number, or latest, which is 0.
+func number(s string) (uint64, error) {
+	if s == "latest" {
+		return 0, nil
+	}
+	var n uint64
+	if _, err := fmt.Sscanf(s, "%d", &n); err != nil || n == 0 || fmt.Sprint(n) != s {
+		return 0, report.Usagef("%q: want the number of a snapshot, or latest", s)
+	}
+	return n, nil
+}
+
+// view opens the snapshot that an argument names.
+func (c *call) view(ctx context.Context, s string) (*store.View, error) {
+	n, err := number(s)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.store.At(ctx, n)
+	if err != nil {
+		return nil, &report.Error{What: "open snapshot " + s + " of " + c.dir, Err: err}
+	}
+	return v, nil
+}
+
+// meter shows how far long work is: on a terminal one line on standard error, with --json lines of the type progress.
+// Its methods may be called from several goroutines.
+type meter struct {
+	c     *call
+	what  string
+	unit  func(int64) string
+	began time.Time
+
+	mu    sync.Mutex
+	last  time.Time
+	shown int
+}
+
+// meter begins to measure; unit prints an amount.
+func (c *call) meter(what string, unit func(int64) string) *meter {
+	return &meter{c: c, what: what, unit: unit, began: time.Now()}
+}
+
+func (m *meter) at(done, total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	every := 250 * time.Millisecond
+	if m.c.json {
+		every = time.Second
+	}
+	if now := time.Now(); now.Sub(m.last) < every || now.Sub(m.began) < every {
+		return
+	}
+	m.last = time.Now()
+	if m.c.json {
+		m.c.pr.Row("progress", "", map[string]any{"phase": m.what, "done": done, "total": total})
+		return
+	}
+	if !m.c.std.Terminal {
+		return
+	}
+	rate := float64(done) / time.Since(m.began).Seconds()
+	line := fmt.Sprintf("%s %s  %s of %s  %s/s", m.what, event.Percent(done, total), m.unit(done), m.unit(total), m.unit(int64(rate)))
+	m.show(line)
+}
+
+// show overwrites the line: every terminal knows a carriage return.
+func (m *meter) show(line string) {
+	n := utf8.RuneCountInString(line)
+	fmt.Fprint(m.c.std.Err, "\r"+line+strings.Repeat(" ", max(m.shown-n, 0)))
+	m.shown = n
+}
+
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shown > 0 {
+		fmt.Fprint(m.c.std.Err, "\r"+strings.Repeat(" ", m.shown)+"\r")
+		m.shown = 0
+	}
+}
