@@ -317,7 +317,7 @@ func (w *Writer) Snapshot(ctx context.Context, m *format.Manifest) (format.Snaps
 	if in := st.intakes[w.id]; in != nil {
 		m.Base, m.Resumed = in.Seq, in.Resumed
 	}
-	m.Format, m.Store, m.Domain, m.Intake, m.Parent = format.Version, st.store, st.domain, w.id, st.lastSnapshot()
+	m.Format, m.Store, m.Domain, m.Intake, m.Parent, m.Tool = format.Version, st.store, st.domain, w.id, st.lastSnapshot(), w.s.tool
 	data, err := format.Marshal(m)
 	if err != nil {
 		return format.SnapshotAt{}, err

@@ -239,7 +239,8 @@ func (e *Entry) checkBody() error {
 		return unsupported("entry %q: type %d", e.Name, e.Type)
 	case e.Size < 0 || e.Mode&^07777 != 0 || e.MNsec < 0 || e.MNsec >= 1e9 || e.Unreadable < 0 || e.Unreadable > e.Size:
 		return damaged("entry %q: size %d, unreadable %d, mode %o, nanoseconds %d", e.Name, e.Size, e.Unreadable, e.Mode, e.MNsec)
-	case contents > 1 || !regular && (contents > 0 || e.Size > 0), e.Type != source.Dir && e.Dir != nil, e.Paged && e.Dir == nil:
+	case contents > 1 || !regular && (contents > 0 && len(e.Link) == 0 || e.Size > 0), len(e.Link) > 0 && (e.Type == source.Dir || e.Type == 0),
+		e.Type != source.Dir && e.Dir != nil, e.Paged && e.Dir == nil:
 		return damaged("entry %q: content does not fit its type", e.Name)
 	case regular && e.Size > 0 && contents == 0 && e.Err == "":
 		return damaged("entry %q: %d bytes without content", e.Name, e.Size)
