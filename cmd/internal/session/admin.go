@@ -224,7 +224,7 @@ func (c *call) showVerified(v *store.View) {
 		default:
 			continue
 		}
-		c.row("verified", x.Verified, "  verified   %s: %s, %s in %s", clock(x.Clock), what, event.Bytes(x.Bytes), event.CountOf(int64(x.Blocks), "block", "blocks"))
+		c.row("verified", map[string]any{"clock": x.Clock, "covers": what, "blocks": x.Blocks, "bytes": x.Bytes}, "  verified   %s: %s, %s in %s", clock(x.Clock), what, event.Bytes(x.Bytes), event.CountOf(int64(x.Blocks), "block", "blocks"))
 	}
 }
 

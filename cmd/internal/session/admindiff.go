@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/event"
@@ -219,6 +220,10 @@ func (d *differ) subtree(v *store.View, e *format.Entry, path string, say func(p
 	return nil
 }
 
+func timeText(e *format.Entry) string {
+	return time.Unix(e.MSec, int64(e.MNsec)).UTC().Format("2006-01-02 15:04:05.999999999Z")
+}
+
 func metaDiff(a, b *format.Entry) []string {
 	var how []string
 	add := func(differs bool, format string, args ...any) {
@@ -228,7 +233,7 @@ func metaDiff(a, b *format.Entry) []string {
 	}
 	add(a.Mode != b.Mode, "mode %04o -> %04o", a.Mode, b.Mode)
 	add(a.UID != b.UID || a.GID != b.GID, "owner %d:%d -> %d:%d", a.UID, a.GID, b.UID, b.GID)
-	add(a.MSec != b.MSec || a.MNsec != b.MNsec, "time %s -> %s", clock(a.MSec), clock(b.MSec))
+	add(a.MSec != b.MSec || a.MNsec != b.MNsec, "time %s -> %s", timeText(a), timeText(b))
 	add(a.Size != b.Size, "size %d -> %d", a.Size, b.Size)
 	add(!bytes.Equal(a.Target, b.Target), "target %s -> %s", event.Printable(string(a.Target)), event.Printable(string(b.Target)))
 	add(a.Major != b.Major || a.Minor != b.Minor, "device %d,%d -> %d,%d", a.Major, a.Minor, b.Major, b.Minor)

@@ -96,7 +96,7 @@ func (l *lister) source(src *format.SourceResult) {
 	if l.long {
 		text = fmt.Sprintf("%-10s %11s %14s %-16s %s", src.Kind, "-", event.Count(src.Length), "", text)
 	}
-	l.c.row("entry", map[string]any{"path": src.Name, "type": src.Kind, "size": src.Length, "ref": src.Root}, "%s", text)
+	l.c.row("entry", map[string]any{"path": src.Name, "kind": src.Kind, "size": src.Length, "ref": src.Root}, "%s", text)
 }
 
 func (l *lister) dir(p place, dir *format.Entry, prefix string) error {
@@ -196,7 +196,7 @@ func modeText(e *format.Entry) string {
 }
 
 func entryFields(e *format.Entry, path string) map[string]any {
-	f := map[string]any{"path": path, "type": typeName(e.Type), "mode": fmt.Sprintf("%04o", e.Mode), "uid": e.UID, "gid": e.GID, "size": e.Size,
+	f := map[string]any{"path": path, "kind": typeName(e.Type), "mode": fmt.Sprintf("%04o", e.Mode), "uid": e.UID, "gid": e.GID, "size": e.Size,
 		"mtime": fmt.Sprintf("%d.%09d", e.MSec, e.MNsec)}
 	if path != string([]rune(path)) { // JSON holds no bytes that are not UTF-8
 		f["path_base64"] = base64.StdEncoding.EncodeToString([]byte(path))

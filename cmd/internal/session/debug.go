@@ -89,7 +89,7 @@ func runBlock(ctx context.Context, c *call) report.Result {
 			state = r.Bad[i].Error()
 			bad++
 		}
-		c.row("entry", map[string]any{"ref": e.Ref.String(), "type": e.Tag.String(), "codec": e.Codec.String(), "off": e.Off, "stored": e.Stored, "raw": e.Raw, "good": r.Bad[i] == nil},
+		c.row("entry", map[string]any{"ref": e.Ref.String(), "tag": e.Tag.String(), "codec": e.Codec.String(), "off": e.Off, "stored": e.Stored, "raw": e.Raw, "good": r.Bad[i] == nil},
 			"  %s %-9s %-5s at %8d stored %7d raw %7d  %s", e.Ref, e.Tag, e.Codec, e.Off, e.Stored, e.Raw, state)
 	}
 	if err == nil && bad > 0 {
@@ -130,7 +130,7 @@ func runSegment(ctx context.Context, c *call) report.Result {
 		if !m.MayContain(e.Ref.Digest) {
 			missed++
 		}
-		c.row("entry", map[string]any{"ref": e.Ref.String(), "type": e.Tag.String(), "codec": e.Codec.String(), "block": e.Block, "off": e.Off, "stored": e.Stored, "raw": e.Raw},
+		c.row("entry", map[string]any{"ref": e.Ref.String(), "tag": e.Tag.String(), "codec": e.Codec.String(), "block": e.Block, "off": e.Off, "stored": e.Stored, "raw": e.Raw},
 			"  %s %-9s %-5s block %4d at %8d stored %7d raw %7d", e.Ref, e.Tag, e.Codec, e.Block, e.Off, e.Stored, e.Raw)
 	}
 	if missed > 0 {
@@ -270,7 +270,7 @@ func runArtifact(ctx context.Context, c *call, raw bool) report.Result {
 	for _, b := range where {
 		blocks = append(blocks, b.String())
 	}
-	fields := map[string]any{"ref": ref.String(), "type": tag.String(), "bytes": len(data), "blocks": blocks}
+	fields := map[string]any{"ref": ref.String(), "tag": tag.String(), "bytes": len(data), "blocks": blocks}
 	if decoded != nil {
 		fields["decoded"] = readable(decoded)
 	}

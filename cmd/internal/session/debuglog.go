@@ -16,6 +16,7 @@ import (
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
+	"aslrescue/engine/source"
 	"aslrescue/engine/store"
 	"aslrescue/engine/store/format"
 )
@@ -133,6 +134,8 @@ func read(v reflect.Value) any {
 			return hex.EncodeToString(x[:])
 		case format.Hash:
 			return hex.EncodeToString(x[:])
+		case source.FileType:
+			return typeName(x)
 		case format.Range:
 			return rangeText(x)
 		case format.SealedBlock:
@@ -197,6 +200,10 @@ func readStruct(v reflect.Value) fields {
 				out = append(out, inner...)
 				continue
 			}
+		}
+		if t.Name == "Mode" && t.Type.Kind() == reflect.Uint32 {
+			out = append(out, field{"mode", fmt.Sprintf("%04o", v.Field(i).Uint())})
+			continue
 		}
 		name, _, _ := strings.Cut(t.Tag.Get("cbor"), ",")
 		if _, err := strconv.Atoi(name); err == nil || name == "" { // arrays, and maps with numbers for keys

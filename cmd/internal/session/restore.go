@@ -316,6 +316,7 @@ func (r *restorer) single(ctx context.Context, p place) (string, error) {
 	if err := r.walk(ctx, p, dir, &top, func(t *treeFiller) { t.entry(&lone, string(lone.Name)) }); err != nil {
 		return to, err
 	}
+	r.files-- // the folder it was made in
 	return to, moveOut(filepath.Join(dir, string(lone.Name)), dir, to, r.o.overwrite)
 }
 
