@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
 
@@ -218,6 +219,7 @@ type fetcher struct {
 	todo []Stretch
 	at   []location
 	raw  []byte
+	span []byte
 }
 
 func (f *fetcher) add(ctx context.Context, st Stretch, l location) error {
@@ -242,7 +244,7 @@ func (f *fetcher) flush(ctx context.Context) error {
 		return err
 	}
 	first, last := f.at[0].entry, f.at[len(f.at)-1].entry
-	span, err := readRange(ctx, f.v.s.b, "blocks/"+f.at[0].block.String(), int64(first.Off), int64(last.Off+last.Stored-first.Off))
+	span, err := f.read(ctx, int64(first.Off), int64(last.Off+last.Stored-first.Off))
 	for i, st := range f.todo {
 		e := f.at[i].entry
 		var data []byte
@@ -269,6 +271,20 @@ func (f *fetcher) flush(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// read reads from the block at hand into memory that the next read uses again.
+func (f *fetcher) read(ctx context.Context, off, n int64) ([]byte, error) {
+	r, err := f.v.s.b.Open(ctx, "blocks/"+f.at[0].block.String(), off, n)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }() // what was read is checked by its hash
+	if int64(cap(f.span)) < n {
+		f.span = make([]byte, max(n, fetchSpan))
+	}
+	_, err = io.ReadFull(r, f.span[:n])
+	return f.span[:n], err
 }
 
 // MapPages walks a map page by page: at most 64 MiB of offset each. Beside an error stands the one stretch, of no kind, that it hides;

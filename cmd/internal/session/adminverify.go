@@ -164,7 +164,7 @@ func (k *checker) data(numbers []uint64) error {
 	k.read = len(ids)
 	for _, b := range bad {
 		if !slices.ContainsFunc(k.bad, func(p store.Problem) bool { return p.Object == b.Name }) {
-			k.found(store.Problem{Object: b.Name, Err: fmt.Errorf("%s: %w", b.Why, artifact.ErrDamaged)})
+			k.found(store.Problem{Object: b.Name, Err: damageWhy(b.Why)})
 		}
 	}
 	if err != nil || len(k.bad) > 0 || len(ids) == 0 {
@@ -185,6 +185,12 @@ func (k *checker) record(err error) error {
 	}
 	return err
 }
+
+// damageWhy is a finding that is told in words.
+type damageWhy string
+
+func (d damageWhy) Error() string        { return string(d) }
+func (d damageWhy) Is(target error) bool { return target == artifact.ErrDamaged }
 
 func (k *checker) found(p store.Problem) {
 	k.bad = append(k.bad, p)

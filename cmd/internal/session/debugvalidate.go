@@ -234,7 +234,7 @@ func (v *validator) blocks() error {
 	bad, err := v.c.store.VerifyBlocks(v.ctx, ids, v.workers, func(done, total, _ int64) { m.at(done, total) })
 	m.end()
 	for _, b := range bad {
-		v.found(b.Name, fmt.Errorf("%s: %w", b.Why, artifact.ErrDamaged))
+		v.found(b.Name, damageWhy(b.Why))
 	}
 	v.counts["blocks"] = int64(len(ids))
 	return err
