@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -82,37 +82,62 @@ type index struct {
 	runs  []indexRun
 }
 
-// openPart reads what the index keeps of a segment. A damaged one is replaced by the directories of the given blocks.
-func openPart(ctx context.Context, b Backend, id artifact.Digest, blocks []artifact.Digest) (*segmentPart, error) {
-	meta, err := readSegmentMeta(ctx, b, id)
+// openPart reads what the index keeps of a segment of a level, which must be of these blocks: of level 0 exactly, otherwise of some of
+// them. A damaged one of level 0 is replaced by the blocks' directories.
+func openPart(ctx context.Context, b Backend, id artifact.Digest, level uint16, blocks []artifact.Digest) (*segmentPart, error) {
+	meta, rows, err := readSegmentMeta(ctx, b, id)
+	if err == nil && (meta.Level != level || !sameBlocks(level, rows, blocks)) {
+		err = fmt.Errorf("it is another segment than the log says: %w", artifact.ErrDamaged)
+	}
 	if err == nil {
 		return &segmentPart{id: id, meta: meta}, nil
 	}
-	if !errors.Is(err, artifact.ErrDamaged) && !errors.Is(err, artifact.ErrNotFound) {
+	found := rescuedDirs{}
+	if isDamage(err) {
+		err = nil
+		if level == 0 {
+			err = found.directories(ctx, b, blocks)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("segment %s: %w", id, err)
 	}
 	p := &segmentPart{id: id}
-	found := rescuedDirs{}
-	found.directories(ctx, b, blocks)
 	p.rescued.Store(&found)
 	return p, nil
 }
 
-func readSegmentMeta(ctx context.Context, b Backend, id artifact.Digest) (*format.SegmentMeta, error) {
+func sameBlocks(level uint16, rows []format.BlockRow, blocks []artifact.Digest) bool {
+	if level == 0 {
+		return slices.EqualFunc(rows, blocks, func(r format.BlockRow, id artifact.Digest) bool { return r.ID == id })
+	}
+	known := make(map[artifact.Digest]bool, len(blocks))
+	for _, id := range blocks {
+		known[id] = true
+	}
+	return !slices.ContainsFunc(rows, func(r format.BlockRow) bool { return !known[r.ID] })
+}
+
+func readSegmentMeta(ctx context.Context, b Backend, id artifact.Digest) (*format.SegmentMeta, []format.BlockRow, error) {
 	name := "segments/" + id.String()
 	head, err := readRange(ctx, b, name, 0, format.SegmentHeaderSize)
 	if err != nil {
-		return nil, shortIsDamage(err)
+		return nil, nil, shortIsDamage(err)
 	}
 	h, err := format.DecodeSegmentHeader(head)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	tail, err := readRange(ctx, b, name, h.Fences, h.Size-h.Fences)
+	tail, err := readRange(ctx, b, name, h.Table, h.Size-h.Table)
 	if err != nil {
-		return nil, shortIsDamage(err)
+		return nil, nil, shortIsDamage(err)
 	}
-	return format.DecodeSegmentMeta(h, head, tail)
+	rows, err := format.DecodeBlockRows(tail[:h.Fences-h.Table])
+	if err != nil {
+		return nil, nil, err
+	}
+	meta, err := format.DecodeSegmentMeta(h, head, tail[h.Fences-h.Table:])
+	return meta, rows, err
 }
 
 func readBlockDir(ctx context.Context, b Backend, id artifact.Digest) ([]format.BlockEntry, error) {
@@ -208,6 +233,9 @@ func (ix *index) page(ctx context.Context, p *segmentPart, i int) ([]format.Segm
 		return nil, segmentErr(p, err)
 	}
 	entries, err := format.DecodePage(raw)
+	if err == nil && format.Key(entries[0].Ref.Digest) != p.meta.Fence(i) {
+		err = fmt.Errorf("page %d stands in the place of another: %w", i, artifact.ErrDamaged)
+	}
 	if err != nil {
 		return nil, segmentErr(p, err)
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"aslrescue/engine/artifact"
@@ -12,21 +13,24 @@ import (
 type rescuedDirs map[artifact.Digest][]location
 
 // rescuePart replaces a segment that went bad after it was opened: one of level 0 by the directories of its blocks, a merged one by the
-// level 0 segments it was made of.
-func (s *Store) rescuePart(ctx context.Context, p *segmentPart) {
+// level 0 segments it was made of. After an error the part is as it was: what could not be read now is not damaged.
+func (s *Store) rescuePart(ctx context.Context, p *segmentPart) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := rescuedDirs{}
 	if i := slices.IndexFunc(s.st.sealed, func(x sealedSegment) bool { return x.Segment == p.id }); i >= 0 {
-		found.directories(ctx, s.b, s.st.sealed[i].Blocks)
+		err = found.directories(ctx, s.b, s.st.sealed[i].Blocks)
 	} else if r := slices.IndexFunc(s.ix.runs, func(r indexRun) bool { return slices.Contains(r.parts, p) }); r >= 0 {
-		s.rescueMerged(ctx, found, &s.ix.runs[r], p)
+		err = s.rescueMerged(ctx, found, &s.ix.runs[r], p)
 	}
-	p.rescued.Store(&found)
+	if err == nil {
+		p.rescued.Store(&found)
+	}
+	return err
 }
 
 // rescueMerged takes a part's share of the digests out of the level 0 segments.
-func (s *Store) rescueMerged(ctx context.Context, found rescuedDirs, run *indexRun, p *segmentPart) {
+func (s *Store) rescueMerged(ctx context.Context, found rescuedDirs, run *indexRun, p *segmentPart) error {
 	lo, hi := uint64(0), ^uint64(0)
 	i := slices.Index(run.parts, p)
 	if p.meta != nil && i > 0 {
@@ -42,8 +46,13 @@ func (s *Store) rescueMerged(ctx context.Context, found rescuedDirs, run *indexR
 		if err == nil {
 			whole, err = format.DecodeSegment(seg.Segment, data)
 		}
-		if err != nil { // hurt as well
-			found.directories(ctx, s.b, seg.Blocks)
+		if isDamage(err) { // hurt as well
+			err = found.directories(ctx, s.b, seg.Blocks)
+		}
+		if err != nil {
+			return err
+		}
+		if whole == nil {
 			continue
 		}
 		for _, e := range whole.Entries {
@@ -53,17 +62,27 @@ func (s *Store) rescueMerged(ctx context.Context, found rescuedDirs, run *indexR
 			}
 		}
 	}
+	return nil
+}
+
+// isDamage tells whether an object is hurt or gone, and not only out of reach for now.
+func isDamage(err error) bool {
+	return errors.Is(err, artifact.ErrDamaged) || errors.Is(err, artifact.ErrNotFound)
 }
 
 // directories adds what the blocks themselves say. Blocks that are hurt too give nothing.
-func (found rescuedDirs) directories(ctx context.Context, b Backend, blocks []artifact.Digest) {
+func (found rescuedDirs) directories(ctx context.Context, b Backend, blocks []artifact.Digest) error {
 	for _, id := range blocks {
 		entries, err := readBlockDir(ctx, b, id)
-		if err != nil {
+		if isDamage(err) {
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		for _, e := range entries {
 			found[e.Ref.Digest] = append(found[e.Ref.Digest], location{id, e})
 		}
 	}
+	return nil
 }

@@ -180,11 +180,7 @@ func (s *Store) part(ctx context.Context, id artifact.Digest, r runState) (*segm
 	if p := s.ix.parts[id]; p != nil {
 		return p, nil
 	}
-	var blocks []artifact.Digest
-	if r.Level == 0 {
-		blocks = s.blocksOf(r.of)
-	}
-	p, err := openPart(ctx, s.b, id, blocks)
+	p, err := openPart(ctx, s.b, id, r.Level, s.blocksOf(r.of))
 	if err != nil {
 		return nil, err
 	}

@@ -177,7 +177,7 @@ type rowCursor struct {
 func (s *Store) openRows(ctx context.Context, ids []artifact.Digest, levelZero bool) (*rowReader, error) {
 	r := &rowReader{ctx: ctx, ix: &index{b: s.b, cache: newPageCache(64)}}
 	for _, id := range ids {
-		meta, err := readSegmentMeta(ctx, s.b, id)
+		meta, _, err := readSegmentMeta(ctx, s.b, id)
 		if err != nil {
 			return nil, fmt.Errorf("segment %s: %w", id, err)
 		}

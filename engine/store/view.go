@@ -89,7 +89,9 @@ func (v *View) copies(ctx context.Context, ref artifact.Ref) ([]location, error)
 		all, err = v.ix.find(ctx, ref.Digest, false)
 		var bad *damagedSegment
 		if errors.As(err, &bad) && (errors.Is(err, artifact.ErrDamaged) || errors.Is(err, artifact.ErrNotFound)) {
-			v.s.rescuePart(ctx, bad.part)
+			if err := v.s.rescuePart(ctx, bad.part); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		if err != nil {

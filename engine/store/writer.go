@@ -141,7 +141,9 @@ func (w *Writer) Known(ctx context.Context, d artifact.Digest) (bool, error) {
 		found, err := view.find(ctx, d, !w.s.anyDamage())
 		var bad *damagedSegment
 		if errors.As(err, &bad) && errors.Is(err, artifact.ErrDamaged) {
-			w.s.rescuePart(ctx, bad.part)
+			if err := w.s.rescuePart(ctx, bad.part); err != nil {
+				return false, err
+			}
 			continue
 		}
 		if err != nil {

@@ -352,6 +352,9 @@ func DecodeBlockRows(b []byte) ([]BlockRow, error) {
 	return rows, nil
 }
 
+// Fence is the Key of page i's first digest.
+func (m *SegmentMeta) Fence(i int) uint64 { return m.fences[i] }
+
 // First is the Key of the segment's first digest.
 func (m *SegmentMeta) First() uint64 { return m.fences[0] }
 
