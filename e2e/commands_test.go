@@ -116,6 +116,7 @@ func mktree(dir string) error {
 		os.Link(in("small"), in("zz hard link")),
 		os.Symlink("small", in("link")),
 		os.Symlink("/nowhere/at all", in("dangling")),
+		os.Link(in("dangling"), in("dangling too")), // symbolic links can have several names as well
 		os.Symlink(strings.Repeat("../", 20)+"etc/passwd", in("outside")),
 		unix.Mkfifo(in("fifo"), 0o640),
 		os.Chmod(in("executable"), 0o755),
