@@ -484,6 +484,8 @@ func TestDirectoriesAreStrict(t *testing.T) {
 		"content twice":       func(e *Entry) { e.Map = refAt("x") },
 		"no content":          func(e *Entry) { e.Inline = nil },
 		"content of a pipe":   func(e *Entry) { e.Type = source.FIFO },
+		"linked directory":    func(e *Entry) { *e = Entry{Name: e.Name, Type: source.Dir, Link: []byte("x")} },
+		"link with content":   func(e *Entry) { e.Link = []byte("x") },
 		"directory of a file": func(e *Entry) { e.Dir = refAt("x") },
 		"root of nothing":     func(e *Entry) { e.Paged = true },
 		"unreadable":          func(e *Entry) { e.Unreadable = 4 },
@@ -496,6 +498,9 @@ func TestDirectoriesAreStrict(t *testing.T) {
 		},
 	} {
 		wantErr(t, name, one(c), artifact.ErrDamaged)
+	}
+	if err := one(func(e *Entry) { *e = Entry{Name: e.Name, Type: source.BlkDev, Major: 8, Link: []byte("x")} }); err != nil {
+		t.Errorf("a device that is a hard link: %v", err)
 	}
 	wantErr(t, "type", one(func(e *Entry) { e.Type = 8 }), artifact.ErrUnsupported)
 	wantErr(t, "no type", one(func(e *Entry) { *e = Entry{Name: []byte("name")} }), artifact.ErrUnsupported)
