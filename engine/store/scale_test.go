@@ -61,7 +61,11 @@ func TestIndexIsExactAndSmall(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	s.st.sealed = []sealedSegment{{}}
+	var all format.SegmentSeal // the level 0 segment that the run stands for names its blocks
+	for i := range 64 {
+		all.Blocks = append(all.Blocks, blockAt(i))
+	}
+	s.st.sealed = []sealedSegment{{0, all}}
 	s.st.runs = []runState{run}
 	if err := s.refreshIndex(ctx); err != nil {
 		t.Fatal(err)
@@ -78,11 +82,13 @@ func TestIndexIsExactAndSmall(t *testing.T) {
 	checkLookups(t, &s.ix.runs[0], s.ix, n)
 }
 
+func blockAt(i int) artifact.Digest { return artifact.Sum([]byte{byte(i)}).Digest }
+
 func makeRun(t *testing.T, s *Store, n int) runState {
 	run := runState{format.Run{Level: 4}, []int{0}}
 	rows := make([]format.BlockRow, 64)
 	for i := range rows {
-		rows[i] = format.BlockRow{ID: artifact.Sum([]byte{byte(i)}).Digest, Size: 8 << 20}
+		rows[i] = format.BlockRow{ID: blockAt(i), Size: 8 << 20}
 	}
 	for at := 0; at < n; at += mergePart {
 		var entries []format.SegmentEntry
