@@ -67,7 +67,8 @@ func NewID() (id format.ID) {
 // Describe says what a source is, for the log.
 func Describe(src source.Source) format.SourceID {
 	i := src.Info()
-	return format.SourceID{Kind: string(i.Kind), Path: []byte(i.Path), Name: i.Name, ID: i.ID, Size: i.Size, Model: i.Model, Serial: i.Serial, Sector: i.Sector}
+	return format.SourceID{Kind: string(i.Kind), Path: []byte(i.Path), Name: format.Text(i.Name), ID: format.Text(i.ID), Size: i.Size,
+		Model: format.Text(i.Model), Serial: format.Text(i.Serial), Sector: i.Sector}
 }
 
 // Find gives the unfinished intake of the same sources, the newest if there are several.

@@ -202,6 +202,11 @@ func (q *sequencer) steps(u *unit) error {
 		if err := q.step(&u.steps[i]); err != nil {
 			return err
 		}
+		t := q.cur.tree
+		for _, what := range t.odd {
+			q.note(u.steps[i].item.Path, what, false)
+		}
+		t.odd = nil
 	}
 	return nil
 }

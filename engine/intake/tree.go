@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"fmt"
 	"strings"
 
 	"aslrescue/engine/artifact"
@@ -15,6 +16,7 @@ type treeBuilder struct {
 	top  *format.Entry // when the root was left
 	logs []artifact.Ref
 	tail []format.SeenFile
+	odd  []string // what could not be kept, since the last look
 }
 
 // dirFrame is a directory whose entries are being read.
@@ -24,6 +26,7 @@ type dirFrame struct {
 	size  int
 	first []byte // name of the page's first entry
 	pages []format.DirPageRef
+	names int // bytes of the pages' first names
 }
 
 type encodedEntry []byte
@@ -47,13 +50,25 @@ func entryOf(path string, m *source.Meta) format.Entry {
 
 func (t *treeBuilder) enter(e format.Entry) { t.dirs = append(t.dirs, &dirFrame{entry: e}) }
 
-// add puts an entry into the directory being read.
+// add puts an entry into the directory being read. One that no page can hold, because the file system says of it what cannot be,
+// keeps its name and an error in place of the rest.
 func (t *treeBuilder) add(e format.Entry, put emit) error {
+	if err := e.Check(); err != nil {
+		e = format.Entry{Name: e.Name, Err: err.Error()}
+		t.odd = append(t.odd, err.Error())
+	}
 	raw, err := format.Marshal(e)
 	if err != nil {
 		return err
 	}
 	d := t.dirs[len(t.dirs)-1]
+	if len(d.pages) == format.DirPagesMax || d.names > artifact.MaxSize/2 {
+		if d.entry.Err == "" {
+			d.entry.Err = fmt.Sprintf("has more entries than a store can list; those from %q on are missing", e.Name)
+			t.odd = append(t.odd, fmt.Sprintf("%s: %s", d.entry.Name, d.entry.Err))
+		}
+		return nil
+	}
 	if d.size+len(raw) > format.DirPageSize && len(d.page) > 0 {
 		if err := d.endPage(put); err != nil {
 			return err
@@ -72,7 +87,7 @@ func (d *dirFrame) endPage(put emit) error {
 		return err
 	}
 	d.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})
-	d.page, d.size = nil, 0
+	d.page, d.size, d.names = nil, 0, d.names+len(d.first)
 	return nil
 }
 

@@ -286,6 +286,9 @@ func (s *Store) buildPart(recs []record) (part []byte, parsed []format.Record, e
 		if err != nil {
 			return nil, nil, fmt.Errorf("encoding %s: %w", TypeName(r.t), err)
 		}
+		if r.t == format.CheckpointType && len(payload) > format.PayloadMax {
+			continue // opening takes an older one and reads more
+		}
 		if len(payload) > format.PayloadMax {
 			return nil, nil, fmt.Errorf("%s of %d bytes is too large for the log", TypeName(r.t), len(payload))
 		}

@@ -343,9 +343,9 @@ func (w *Writer) Snapshot(ctx context.Context, m *format.Manifest) (format.Snaps
 	return snap, w.sign(ctx, snap, w.s.st.hash)
 }
 
-// NoteText is what the note of a snapshot says and signs.
+// NoteText is what the note of a snapshot says and signs: record is the SNAPSHOT record's hash in the log's chain.
 func NoteText(domain string, number uint64, record format.Hash) string {
-	return fmt.Sprintf("asl-snapshot/1\n%s\n%d\n%x\n", domain, number, sha256.Sum256(record[:]))
+	return fmt.Sprintf("asl-snapshot/1\n%s\n%d\n%x\n", domain, number, record)
 }
 
 // NoteName is the object that holds it.

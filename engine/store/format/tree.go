@@ -218,7 +218,8 @@ type Entry struct {
 }
 
 // check refuses what no encoder writes. An entry whose type is not known has type 0 and says why.
-func (e *Entry) check() error {
+// Check refuses what a directory page cannot hold.
+func (e *Entry) Check() error {
 	if len(e.Name) == 0 || len(e.Name) > 4096 || bytes.ContainsAny(e.Name, "/\x00") || string(e.Name) == "." || string(e.Name) == ".." {
 		return damaged("entry: the name %q cannot be a file's", e.Name)
 	}
@@ -274,7 +275,7 @@ func DecodeDirPage(b []byte) ([]Entry, error) {
 		return nil, damaged("directory page: %d entries in %d bytes", len(entries), len(b))
 	}
 	for i := range entries {
-		if err := entries[i].check(); err != nil {
+		if err := entries[i].Check(); err != nil {
 			return nil, fmt.Errorf("directory page: %w", err)
 		}
 		if i > 0 && bytes.Compare(entries[i-1].Name, entries[i].Name) >= 0 {
