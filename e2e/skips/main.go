@@ -148,13 +148,22 @@ func take(l line, tests, packages map[string]*run, builds map[string][]string, o
 	}
 	switch l.Action {
 	case "output":
-		r.output = append(r.output, l.Output)
+		r.output = append(r.output, shorten(l.Output))
 	case "pass", "fail", "skip":
 		r.action = l.Action
 		tell(name, r, l, tests, packages, out)
 		return l.Action != "fail"
 	}
 	return true
+}
+
+// shorten keeps one line of output from filling the screen.
+func shorten(s string) string {
+	const most = 2000
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s… and %d bytes more\n", strings.ToValidUTF8(s[:most], ""), len(s)-most)
 }
 
 // tell prints failures whole, and a line for each package.
