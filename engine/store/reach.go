@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/source"
@@ -20,7 +21,7 @@ type Problem struct {
 
 func (p Problem) Error() string {
 	s := p.Err.Error()
-	if p.Object != "" {
+	if block, _ := strings.CutPrefix(p.Object, "blocks/"); p.Object != "" && !strings.HasPrefix(s, "block "+block) {
 		s = p.Object + ": " + s
 	}
 	if p.Needs != "" {
@@ -71,13 +72,24 @@ type reacher struct {
 	problem func(Problem)
 }
 
-// hurt passes damage to problem; any other error ends the walk.
-func (w *reacher) hurt(who string, err error) error {
-	if errors.Is(err, artifact.ErrDamaged) || errors.Is(err, artifact.ErrNotFound) || errors.Is(err, artifact.ErrUnsupported) {
-		w.problem(Problem{Needs: who, Err: err})
-		return nil
+// hurt passes damage to problem, with the block that is to blame if one is; any other error ends the walk.
+func (w *reacher) hurt(ctx context.Context, ref artifact.Ref, who string, err error) error {
+	if !errors.Is(err, artifact.ErrDamaged) && !errors.Is(err, artifact.ErrNotFound) && !errors.Is(err, artifact.ErrUnsupported) {
+		return err
 	}
-	return err
+	blamed := false
+	if all, cerr := w.v.copies(ctx, ref); cerr == nil {
+		for _, l := range all {
+			if _, cerr := w.v.s.readCopy(ctx, l); errors.Is(cerr, artifact.ErrDamaged) || errors.Is(cerr, artifact.ErrNotFound) {
+				w.problem(Problem{Object: "blocks/" + l.block.String(), Needs: who, Err: cerr})
+				blamed = true
+			}
+		}
+	}
+	if !blamed {
+		w.problem(Problem{Needs: who, Err: err})
+	}
+	return nil
 }
 
 // need notes where an artifact lies.
@@ -110,7 +122,7 @@ func (w *reacher) mapRoot(ctx context.Context, ref artifact.Ref, who string) err
 		root, err = w.v.mapRoot(ctx, ref)
 	}
 	if err != nil {
-		return w.hurt(who, err)
+		return w.hurt(ctx, ref, who, err)
 	}
 	for i, node := range root.Nodes {
 		if node == nil {
@@ -137,7 +149,7 @@ func (w *reacher) mapNode(ctx context.Context, ref artifact.Ref, size, at int64,
 		}
 	}
 	if err != nil {
-		return w.hurt(fmt.Sprintf("%s: map from %d", who, at*format.MapPageSpan), err)
+		return w.hurt(ctx, ref, fmt.Sprintf("%s: map from %d", who, at*format.MapPageSpan), err)
 	}
 	for j, page := range refs {
 		if page == nil {
@@ -161,7 +173,7 @@ func (w *reacher) mapPage(ctx context.Context, ref artifact.Ref, off, span int64
 		page, err = w.v.mapPage(ctx, &ref, off, span)
 	}
 	if err != nil {
-		return w.hurt(who, err)
+		return w.hurt(ctx, ref, who, err)
 	}
 	return w.ranges(ctx, page, who)
 }
@@ -176,7 +188,7 @@ func (w *reacher) ranges(ctx context.Context, page []Stretch, who string) error 
 			err = w.need(ctx, ref)
 		}
 		if err != nil {
-			if err = w.hurt(fmt.Sprintf("%s: %d bytes at %d", who, st.Len, st.Off), err); err != nil {
+			if err = w.hurt(ctx, ref, fmt.Sprintf("%s: %d bytes at %d", who, st.Len, st.Off), err); err != nil {
 				return err
 			}
 		}
@@ -199,7 +211,7 @@ func (w *reacher) dir(ctx context.Context, dir *format.Entry, who string) error 
 			rows, err = w.v.dirRoot(ctx, *dir.Dir)
 		}
 		if err != nil {
-			return w.hurt(who, err)
+			return w.hurt(ctx, *dir.Dir, who, err)
 		}
 		pages = pages[:0]
 		for _, row := range rows {
@@ -224,7 +236,7 @@ func (w *reacher) dirPage(ctx context.Context, ref artifact.Ref, who string) err
 		entries, err = w.v.dirPage(ctx, ref)
 	}
 	if err != nil {
-		return w.hurt(who, err)
+		return w.hurt(ctx, ref, who, err)
 	}
 	for i := range entries {
 		e := &entries[i]

@@ -356,6 +356,30 @@ func TestVerifyRecordsDamage(t *testing.T) {
 	want(t, 8, Admin, "--store", place, "verify", "1")
 }
 
+func TestVerifyBlamesTheBlockOfAHurtPage(t *testing.T) {
+	place := sample(t)
+	block := objects(t, place, "blocks")[0]
+	for line := range strings.Lines(want(t, 0, Debug, "--store", place, "--json", "block", filepath.Base(block))) {
+		var row struct {
+			Tag string `json:"tag"`
+			Off int64  `json:"off"`
+		}
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			t.Fatal(err)
+		}
+		if row.Tag == "dir-page" {
+			flip(t, block, row.Off+3)
+		}
+	}
+	out := want(t, 8, Admin, "--store", place, "verify")
+	if !strings.Contains(out, "DAMAGED snapshot 1: t: block "+filepath.Base(block)) {
+		t.Errorf("verify: %s", out)
+	}
+	if out := want(t, 0, Debug, "--store", place, "log"); !strings.Contains(out, "DAMAGE") {
+		t.Errorf("the log does not tell of it: %s", out)
+	}
+}
+
 func TestABrokenLogIsStillShown(t *testing.T) {
 	place := sample(t)
 	parts := objects(t, place, "logs")
