@@ -46,7 +46,8 @@ type sourceBuilder struct {
 	file    *mapBuilder      // a long file of a tree
 	fileRow *format.SeenFile // its path and stamp
 	fileE   format.Entry
-	bad     int64 // unreadable or untried bytes of that file
+	bad     int64               // unreadable or untried bytes of that file
+	before  format.SourceResult // what was told before it
 }
 
 func (q *sequencer) begin(i int) {
@@ -328,11 +329,11 @@ func (q *sequencer) part(s *step, e format.Entry) error {
 	b := q.cur
 	if s.first {
 		row := rowOf(s.item.Path, s.item.Stamp, e)
-		b.file, b.fileRow, b.fileE, b.bad = &mapBuilder{}, &row, e, 0
+		b.file, b.fileRow, b.fileE, b.bad, b.before = &mapBuilder{}, &row, e, 0, b.res
 		if st := q.states[b.i]; s.off > 0 && st.FileMap != nil {
 			b.file = resumeMap(*st.FileMap)
-			b.res.Counts.Data += s.off
 			b.bad = st.File.Content.Unreadable
+			b.takeUp(st.Partial, s.off)
 		}
 	}
 	missing, err := q.pieces(&s.run, func(r format.Range) error { return b.file.add(r, q.put) }, s.item.Path, s.off)
@@ -362,6 +363,25 @@ func (q *sequencer) part(s *step, e format.Entry) error {
 	}
 	b.file, b.fileRow = nil, nil
 	return q.fileDone(s, e)
+}
+
+// takeUp counts and tells what an earlier run found in the part of a long file that it read.
+func (b *sourceBuilder) takeUp(p *format.SourceResult, off int64) {
+	if p == nil {
+		p = &format.SourceResult{Counts: format.Counts{Data: off}}
+	}
+	b.res.Counts = b.res.Counts.Add(p.Counts)
+	b.res.GapsAll += p.GapsAll
+	b.res.Gaps = append(slices.Clip(b.res.Gaps), p.Gaps[:min(len(p.Gaps), format.GapsKept-len(b.res.Gaps))]...)
+}
+
+// fileSoFar is what the long file being read added to the counts and gaps. New and Known are the tree's own.
+func (b *sourceBuilder) fileSoFar() *format.SourceResult {
+	now, was := b.res.Counts, b.before.Counts
+	return &format.SourceResult{
+		Counts: format.Counts{Data: now.Data - was.Data, Zero: now.Zero - was.Zero, Unreadable: now.Unreadable - was.Unreadable, Untried: now.Untried - was.Untried},
+		Gaps:   slices.Clip(b.res.Gaps[len(b.before.Gaps):]), GapsAll: b.res.GapsAll - b.before.GapsAll,
+	}
 }
 
 // finish ends a source.
@@ -396,6 +416,13 @@ func (q *sequencer) finish(u *unit) error {
 func (q *sequencer) finishLinear(u *unit) error {
 	b := q.cur
 	src := q.open[b.i].(source.Linear)
+	if err := u.content.err; err != nil && src.Info().Size < 0 { // how much is missing is not known, but that something is
+		why := fmt.Sprintf("it broke off at byte %d: %v", b.lin.off, err)
+		b.res.Errors = append(b.res.Errors, why)
+		b.res.Counts.Failed++
+		q.gone = append(q.gone, fmt.Errorf("%s: %w", b.res.Name, err))
+		q.emit(event.Gap{Stamp: q.now(), Source: b.res.Name, Kind: event.Untried, Off: b.lin.off, Why: why})
+	}
 	if rest := src.Info().Size - b.lin.off; rest > 0 {
 		why := "the source ended early"
 		if u.content.err != nil {
@@ -436,7 +463,7 @@ func (q *sequencer) snapshotState() func() []format.SourceState {
 		st.Logs, st.Tail = slices.Clip(b.tree.logs), slices.Clip(b.tree.tail)
 		if b.file != nil {
 			row, m := *b.fileRow, b.file.state()
-			st.File, st.FileMap = &row, &m
+			st.File, st.FileMap, st.Partial = &row, &m, b.fileSoFar()
 		}
 	}
 	states[b.i] = st

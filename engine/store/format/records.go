@@ -129,7 +129,7 @@ type SourceState struct {
 	Tail     []SeenFile     `cbor:"tail,omitempty"`     // trees: rows since the last log
 	File     *SeenFile      `cbor:"file,omitempty"`     // trees: a long file being read …
 	FileMap  *MapState      `cbor:"filemap,omitempty"`  // … and how far
-	Partial  *SourceResult  `cbor:"partial,omitempty"`  // linear sources: gaps and the like so far
+	Partial  *SourceResult  `cbor:"partial,omitempty"`  // gaps and the like so far: of a linear source, or of that long file
 	Finished *SourceResult  `cbor:"finished,omitempty"` // where done
 }
 
