@@ -1,0 +1,181 @@
+package intake_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"aslrescue/engine/chunk"
+	"aslrescue/engine/event"
+	"aslrescue/engine/intake"
+	"aslrescue/engine/source"
+	"aslrescue/engine/source/sourcetest"
+	"aslrescue/engine/vfs/memfs"
+)
+
+// sealedFiles are the blocks and segments of a store.
+func sealedFiles(fsys *memfs.FS) (map[string]string, error) {
+	p := &specimen{fsys: fsys, files: map[string][]byte{}}
+	err := p.walk(".")
+	all := map[string]string{}
+	for name, data := range p.files {
+		if strings.HasPrefix(name, "blocks/") || strings.HasPrefix(name, "segments/") {
+			all[name] = string(data)
+		}
+	}
+	return all, err
+}
+
+// TestSameBlocks: the same sources into the same store give the same blocks and segments, byte by byte, whatever the number
+// of workers and the memory; what holds no compressed bytes has the same roots in every way.
+func TestSameBlocks(t *testing.T) {
+	large := onlyImages("large", mixed(1, 3<<20), noise(2, 18<<20), words(3, 5<<20))
+	for _, w := range []*world{newWorld("all kinds", 1, 300_000), large, manyFiles()} {
+		root := ""
+		for _, c := range []intake.Compression{intake.None, intake.Fast} {
+			var want map[string]string
+			for i, try := range []struct {
+				workers int
+				budget  int64
+			}{{1, intake.MinBudget}, {8, intake.MinBudget}, {8, 1 << 30}, {2, intake.DefaultBudget}} {
+				fsys, err := newMedium(memfs.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				o := intake.Options{Compression: c, Workers: try.workers, Budget: try.budget, ForceAfter: -1, Chunk: tiny()}
+				if w == large {
+					o.Chunk = chunk.Default()
+				}
+				rep := mustComplete(t, fsys, w, o)
+				if root == "" {
+					root = roots(rep.Manifest)
+				}
+				if roots(rep.Manifest) != root {
+					t.Errorf("%s, %s, %+v: other roots", w.label, c, try)
+				}
+				got, err := sealedFiles(fsys)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 {
+					want = got
+				}
+				if !maps.Equal(got, want) {
+					t.Errorf("%s, %s, %+v: %d other objects:\n%q\n%q", w.label, c, try, len(got), slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+				}
+			}
+			if w == large && len(want) < 4 {
+				t.Errorf("only %d objects", len(want))
+			}
+		}
+	}
+}
+
+// manyFiles is a tree whose log has pages, with a long file and folders in an order that is not that of paths.
+func manyFiles() *world {
+	var entries []sourcetest.Entry
+	for i := range uint64(2300) {
+		entries = append(entries, sourcetest.Entry{Path: fmt.Sprintf("d%d/f%d", i%7, i), Content: noise(i, 1025+int(i%5))})
+	}
+	entries = append(entries, sourcetest.Entry{Path: "d3", Meta: source.Meta{Type: source.Dir, Mode: 0o700}},
+		sourcetest.Entry{Path: "d3-", Content: words(1, 5000)}, sourcetest.Entry{Path: "d3.long", Content: mixed(5, 200_000)},
+		sourcetest.Entry{Path: "d5/f12 long", Content: mixed(6, 100_000)})
+	w := &world{label: "many files", truth: map[string]string{}}
+	w.addTree("tree", slices.DeleteFunc(slices.Clone(entries), func(e sourcetest.Entry) bool { return e.Meta.Type == source.Dir }))
+	w.sources = func() []source.Source { return []source.Source{sourcetest.NewTree("tree", entries)} }
+	return w
+}
+
+// TestInterrupted: stopped or killed at any moment, once or again and again, an intake goes on to the roots it would have had,
+// and nothing that was acknowledged is stored again.
+func TestInterrupted(t *testing.T) {
+	kinds, many := newWorld("all kinds", 1, 100_000), manyFiles()
+	lazy := hasty(intake.None)
+	lazy.ForceAfter = -1
+	cases := 0
+	for _, c := range []struct {
+		w      *world
+		o      intake.Options
+		stride int
+	}{{kinds, hasty(intake.None), 3}, {kinds, hasty(intake.Fast), 11}, {kinds, lazy, 5}, {many, hasty(intake.None), 101}, {sparseWorld(), segmented(), 71}} {
+		base, err := newMedium(memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &witness{}
+		o := c.o
+		o.Events = k.event
+		clean := base.CrashAt(0, memfs.Pattern{})
+		want := roots(mustComplete(t, clean, c.w, o).Manifest)
+		_, used, err := eachN(t.Context(), 1, c.stride, func(n int) (bool, error) {
+			if n > k.seen {
+				return false, nil
+			}
+			for _, soft := range []bool{true, false} {
+				if err := interruptAt(t.Context(), base.CrashAt(0, memfs.Pattern{}), c.w, c.o, n, soft, want); err != nil {
+					return true, fmt.Errorf("%s at event %d, stopped %v: %w", c.w.label, n, soft, err)
+				}
+			}
+			return true, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cases += 2 * used
+	}
+	t.Logf("interruptions: %d", cases)
+}
+
+// segmented cuts as by default, so that a segment ends within an image of little content.
+func segmented() intake.Options {
+	o := hasty(intake.None)
+	o.Chunk = chunk.Default()
+	return o
+}
+
+func interruptAt(ctx context.Context, fsys *memfs.FS, w *world, o intake.Options, at int, soft bool, want string) error {
+	r := rand.New(rand.NewPCG(uint64(at), 0))
+	for try := 0; ; try++ {
+		cut, cancel := context.WithCancel(ctx)
+		k := &witness{fsys: fsys}
+		k.at = func(n int) {
+			if n == at && try < 2 {
+				cancel()
+			}
+		}
+		o.Events, o.Stop = k.event, nil
+		o.Workers = 1 + r.IntN(4)
+		run := cut
+		if soft {
+			o.Stop, run = cut, ctx
+		}
+		rep, err := oneIntake(run, fsys, w, o)
+		cancel()
+		s, ierr := inspect(ctx, fsys, expect{acks: k.until(fsys.Ops()), worlds: worlds(w), oneCopy: true, readOnly: true})
+		if ierr != nil {
+			return fmt.Errorf("run %d, which gave %v: %w", try+1, err, ierr)
+		}
+		switch {
+		case err == nil && rep.Result == event.Complete:
+			if roots(rep.Manifest) != want {
+				return errors.New("other roots")
+			}
+			return nil
+		case soft && errors.Is(err, intake.ErrStopped), !soft && errors.Is(err, context.Canceled):
+		default:
+			return fmt.Errorf("run %d: %w", try+1, err)
+		}
+		if len(s.Unfinished()) == 0 && len(s.Snapshots()) == 1 { // killed after the end
+			v, err := s.At(ctx, 1)
+			if err == nil && roots(v.Manifest) != want {
+				err = errors.New("other roots")
+			}
+			return err
+		}
+	}
+}
