@@ -1,0 +1,36 @@
+package main
+
+import "slices"
+
+// Which tests to ask, the cheapest likely ones first. Go's -run takes a slash for subtests.
+var (
+	formatTests   = step{pkg: "engine/store/format"}
+	artifactTests = step{pkg: "engine/artifact"}
+	chunkTests    = step{pkg: "engine/chunk"}
+	sourceTests   = step{pkg: "engine/source"}
+	vfsTests      = step{pkg: "engine/vfs"}
+	restoreTests  = step{pkg: "engine/restore"}
+	storeTests    = step{pkg: "engine/store"}
+	sessionTests  = step{pkg: "cmd/internal/session"}
+
+	localTests  = step{pkg: "backends/local", run: "Conformance|FilesOnDisk|WhereA|OpenWithout|Foreign|NeitherRename|ReadOnly|SameBytes|Cached|Uncached|Renam|Cleanup|Full"}
+	localFaults = step{pkg: "backends/local", run: "Trace|EveryOperationFails"}
+	localPower  = step{pkg: "backends/local", run: "Power"}
+
+	roundTrip  = step{pkg: "engine/intake", run: "TestRoundTrip|TestEncoder"}
+	same       = step{pkg: "engine/intake", run: "TestSameBlocks|TestInterrupted"}
+	writers    = step{pkg: "engine/intake", run: "TestWriters|TestFenced"}
+	gaps       = step{pkg: "engine/intake", run: "TestBad|TestSourcesThatGo|TestStreamThatBreaks|TestTreeThatGoes|TestGapsAfter"}
+	faults     = step{pkg: "engine/intake", run: "TestKilled|TestFaults"}
+	flips      = step{pkg: "engine/intake", run: "TestFlips"}
+	crashShort = step{pkg: "engine/intake", run: "TestCrash/(one_block|killed|two_at_once|stopped)"}
+	crash      = step{pkg: "engine/intake", run: "TestCrash"}
+
+	signals = step{pkg: "e2e/kill", run: "TestSignals"}
+	calls   = step{pkg: "e2e/kill", run: "TestCalls|TestFailingCalls"}
+	kills   = step{pkg: "e2e/kill", run: "TestKills", args: "-kills 40"}
+)
+
+func table() []mutant {
+	return slices.Concat(backendMutants(), formatMutants(), logMutants(), storeMutants(), intakeMutants(), sourceMutants())
+}
