@@ -1,6 +1,7 @@
 package intake_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,11 @@ type workload struct {
 	before int      // so many of them are durable before it begins
 	opts   intake.Options
 	do     func(ctx context.Context, fsys *memfs.FS, k *witness, l *workload) error
+	parts  int  // so long is the log made before it begins
 	copies bool // an artifact may be stored twice
 	states int  // looked at by every run
 	resume int  // one of so many is brought to its end
+	second int  // power cuts looked at while that is done
 }
 
 // inTurn takes in what is not there yet, one after the other.
@@ -105,18 +108,25 @@ func workloads() []*workload {
 	one, two := newWorld("one", 1, size), newWorld("two", 1, size+40_000) // two shares much with one
 	img := onlyImages("images", mixed(3, 60_000), noise(4, 30_000))
 	img2 := onlyImages("more images", mixed(3, 50_000), words(5, 90_000))
+	var runs []*world // eight of them are merged
+	for i := range uint64(8) {
+		runs = append(runs, onlyImages(fmt.Sprint("run ", i), noise(50+i, 9000+16*int(i))))
+	}
 	slow := hasty(intake.None)
 	slow.ForceAfter, slow.AckEvery = -1, 0 // one block, one segment, one resume point
 	return []*workload{
-		{name: "all kinds", worlds: []*world{one}, opts: hasty(intake.None), do: inTurn, states: 12_000, resume: 12},
-		{name: "compressed", worlds: []*world{one}, opts: hasty(intake.Fast), do: inTurn, states: 6_000, resume: 12},
-		{name: "one block", worlds: []*world{one}, opts: slow, do: inTurn, states: 2_000, resume: 6},
-		{name: "links only", medium: memfs.Options{NoRename: true}, worlds: []*world{img}, opts: hasty(intake.None), do: inTurn, states: 4_000, resume: 8},
-		{name: "second of the kind", worlds: []*world{one, two}, before: 1, opts: hasty(intake.None), do: inTurn, states: 6_000, resume: 12},
-		{name: "same again", worlds: []*world{one, sameWorld(one, "again")}, before: 1, opts: hasty(intake.None), do: inTurn, states: 2_000, resume: 8},
-		{name: "stopped", worlds: []*world{one}, opts: hasty(intake.None), do: stopping(25), states: 5_000, resume: 12},
-		{name: "killed", worlds: []*world{one}, opts: hasty(intake.None), do: killing(25), states: 5_000, resume: 12},
-		{name: "two at once", worlds: []*world{img, img2}, opts: hasty(intake.None), do: together, copies: true, states: 8_000, resume: 12},
+		{name: "all kinds", worlds: []*world{one}, opts: hasty(intake.None), do: inTurn, states: 7_000, resume: 12},
+		{name: "compressed", worlds: []*world{one}, opts: hasty(intake.Fast), do: inTurn, states: 4_000, resume: 12},
+		{name: "one block", worlds: []*world{one}, opts: slow, do: inTurn, states: 1_500, resume: 6},
+		{name: "links only", medium: memfs.Options{NoRename: true}, worlds: []*world{img}, opts: hasty(intake.None), do: inTurn, states: 3_000, resume: 8},
+		{name: "second of the kind", worlds: []*world{one, two}, before: 1, opts: hasty(intake.None), do: inTurn, states: 4_000, resume: 12},
+		{name: "same again", worlds: []*world{one, sameWorld(one, "again")}, before: 1, opts: hasty(intake.None), do: inTurn, states: 1_500, resume: 8},
+		{name: "stopped", worlds: []*world{one}, opts: hasty(intake.None), do: stopping(25), states: 4_000, resume: 12},
+		{name: "killed", worlds: []*world{one}, opts: hasty(intake.None), do: killing(25), states: 4_000, resume: 12},
+		{name: "merge", worlds: runs, before: 7, opts: hasty(intake.None), do: inTurn, states: 1_500, resume: 12},
+		{name: "checkpoint", worlds: []*world{img}, parts: 1020, opts: hasty(intake.None), do: inTurn, states: 400, resume: 8, second: 4},
+		{name: "segments", worlds: []*world{sparseWorld()}, opts: segmented(), do: inTurn, states: 40, resume: 20, second: 2},
+		{name: "two at once", worlds: []*world{img, img2}, opts: hasty(intake.None), do: together, copies: true, states: 4_000, resume: 12},
 	}
 }
 
@@ -141,12 +151,17 @@ func record(ctx context.Context, l *workload) (*trace, error) {
 			return nil, err
 		}
 	}
-	fsys := settled(base)
-	s, err := openStore(fsys, local.ReadOnly())
+	s, err := openStore(base)
 	if err != nil {
 		return nil, err
 	}
 	_, first := s.Position()
+	for ; first < uint64(l.parts); first++ {
+		if err := s.ReportVerified(ctx, format.Verified{All: true, Clock: int64(first)}); err != nil {
+			return nil, err
+		}
+	}
+	fsys := settled(base)
 	t := &trace{workload: l, fsys: fsys, k: &witness{fsys: fsys}, parts: make([]int, first), want: map[string]string{}}
 	if err := l.do(ctx, fsys, t.k, l); err != nil {
 		return nil, err
@@ -325,7 +340,7 @@ func (t *trace) search(ctx context.Context, list []memfs.Crash, n *tally) error 
 		wg.Go(func() {
 			for i := range next {
 				resume := i%t.resume == 0
-				states, err := t.look(ctx, list[i], resume, 16)
+				states, err := t.look(ctx, list[i], resume, cmp.Or(t.second, 10))
 				if err != nil && ctx.Err() == nil {
 					cancel(fmt.Errorf("%s: %v (seed of the pattern %d): %w", t.name, list[i], list[i].Pattern.Seed, err))
 				}
@@ -378,6 +393,62 @@ func (n *tally) add(m *tally) {
 	n.states.Add(m.states.Load())
 	n.resumed.Add(m.resumed.Load())
 	n.seconds.Add(m.seconds.Load())
+}
+
+// TestCrashAtInit: a store that is being made is none, or one without anything in it, and can be made and used.
+func TestCrashAtInit(t *testing.T) {
+	fsys := memfs.New()
+	b, err := local.Create(fsys, "memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Create(t.Context(), b, store.Options{Domain: domain}); err != nil {
+		t.Fatal(err)
+	}
+	w := onlyImages("images", mixed(3, 20_000))
+	states, acked := 0, fsys.Ops()
+	for op := 0; op <= acked; op++ {
+		if op > 20 && op < acked-40 && op%32 != 0 { // 256 folders that are alike
+			continue
+		}
+		for p := range fsys.States(op, 5, 4) {
+			states++
+			after := fsys.CrashAt(op, p)
+			after.Sealed()
+			if err := beginAgain(t.Context(), after, w, op == acked); err != nil {
+				t.Fatalf("%v: %v", memfs.Crash{Op: op, Pattern: p}, err)
+			}
+		}
+	}
+	t.Logf("power cuts while a store is made: %d", states)
+}
+
+// beginAgain makes the store, or what is left to make of it, and uses it.
+func beginAgain(ctx context.Context, fsys *memfs.FS, w *world, complete bool) error {
+	b, err := local.Open(fsys, "memory")
+	if errors.Is(err, local.ErrNoStore) && !complete {
+		b, err = local.Create(fsys, "memory")
+	}
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, b, store.Options{})
+	if errors.Is(err, store.ErrNoStore) && !complete {
+		s, err = store.Create(ctx, b, store.Options{Domain: domain})
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := run(ctx, s, w, hasty(intake.None)); err != nil {
+		return err
+	}
+	if v := fsys.Violations(); len(v) > 0 {
+		return fmt.Errorf("what was there before was touched: %q", v)
+	}
+	if s, err = inspect(ctx, fsys.CrashAt(fsys.Ops(), memfs.Pattern{}), expect{worlds: worlds(w), oneCopy: true}); err == nil && len(s.Snapshots()) != 1 {
+		err = fmt.Errorf("%d snapshots", len(s.Snapshots()))
+	}
+	return err
 }
 
 // deeper goes on with other interleavings and seeds.
