@@ -109,6 +109,7 @@ func Domains(ctx context.Context, b Backend) ([]string, error) {
 	for after := ""; ; {
 		name, err := firstAfter(ctx, b, "logs/", after)
 		if err != nil || name == "" {
+			slices.Sort(found) // names were sorted with their slash
 			return found, err
 		}
 		domain, _, ok := strings.Cut(strings.TrimPrefix(name, "logs/"), "/")
