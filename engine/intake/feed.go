@@ -182,7 +182,7 @@ func (w *treeFeeder) long(s step, skip *format.MapState) error {
 		return nil
 	}
 	off := int64(0)
-	if skip != nil {
+	if skip != nil && file.stamp == s.item.Stamp { // the file that was opened is the one that was begun
 		off = skip.Next
 	}
 	for first := true; ; first = false {

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,7 +53,7 @@ type Report struct {
 	Manifest *format.Manifest
 	Blocks   int   // created by this run
 	Stored   int64 // bytes of them
-	Verified bool  // they were read back and found good
+	Verified bool  // all blocks of this intake, also those of earlier runs, were read back and found good
 	Bad      []format.DamagedObject
 	Resumed  int64   // stream offset at which this run went on
 	Gone     []error // sources that were no longer there before their end
@@ -105,7 +106,7 @@ type runner struct {
 	room       room
 	start      time.Time
 	stop       context.Context
-	madeBlocks []artifact.Digest // by this run
+	madeBlocks []artifact.Digest // by this intake, in this run and those before
 
 	slots, arenas, blocks *pool
 	stopped               atomic.Bool
@@ -190,6 +191,14 @@ func (r *runner) open(ctx context.Context) error {
 			return err
 		}
 		r.w, r.begin = w, in.Begin
+		for _, seg := range r.s.Segments() {
+			if slices.Contains(in.Made, seg.Segment) {
+				r.madeBlocks = append(r.madeBlocks, seg.Blocks...)
+			}
+		}
+		for _, b := range in.Blocks {
+			r.madeBlocks = append(r.madeBlocks, b.ID)
+		}
 		if in.Point != nil {
 			r.point = *in.Point
 		}
@@ -606,7 +615,7 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 	return r.verify(ctx, rep)
 }
 
-// verify reads back all blocks that this run made.
+// verify reads back all blocks that this intake made: those of a run that was interrupted have most need of it.
 func (r *runner) verify(ctx context.Context, rep *Report) error {
 	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Verifying})
 	bad, err := r.s.VerifyBlocks(ctx, r.madeBlocks, r.room.workers, func(done, total, bad int64) {
@@ -623,5 +632,5 @@ func (r *runner) verify(ctx context.Context, rep *Report) error {
 		}
 		return fmt.Errorf("%d of the blocks just stored read back wrong: %w", len(bad), artifact.ErrDamaged)
 	}
-	return r.s.ReportVerified(ctx, format.Verified{Intake: r.w.ID(), Blocks: len(r.madeBlocks), Bytes: rep.Stored, Clock: r.o.Clock().Unix()})
+	return r.s.ReportVerified(ctx, format.Verified{Intake: r.w.ID(), Blocks: len(r.madeBlocks), Bytes: r.point.Stored + rep.Stored, Clock: r.o.Clock().Unix()})
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
+	"aslrescue/engine/artifact"
 	"aslrescue/engine/chunk"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
@@ -176,6 +178,122 @@ func interruptAt(ctx context.Context, fsys *memfs.FS, w *world, o intake.Options
 				err = errors.New("other roots")
 			}
 			return err
+		}
+	}
+}
+
+// stoppedHalf takes a world of at least a MiB in until some blocks of it are sealed: few more are under way then.
+func stoppedHalf(t *testing.T, fsys *memfs.FS, w *world) {
+	t.Helper()
+	stop, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := hasty(intake.None)
+	o.Stop = stop
+	o.Events = func(e event.Event) {
+		if b, ok := e.(event.BlockSealed); ok && b.Blocks == 12 {
+			cancel()
+		}
+	}
+	if _, err := oneIntake(t.Context(), fsys, w, o); !errors.Is(err, intake.ErrStopped) {
+		t.Fatal(err)
+	}
+}
+
+// TestDamageWhileInterrupted: a block that an earlier run stored and that went bad meanwhile is found by the run that ends the
+// intake, and stored again by the next.
+func TestDamageWhileInterrupted(t *testing.T) {
+	w := onlyImages("images", noise(3, 1<<20))
+	fsys, err := newMedium(memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stoppedHalf(t, fsys, w)
+	s, err := openStore(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := s.Unfinished()[0].Blocks[1].ID.String()
+	if err := fsys.Damage("blocks/"+bad[:2]+"/"+bad, 1000); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := oneIntake(t.Context(), fsys, w, hasty(intake.None))
+	if !errors.Is(err, artifact.ErrDamaged) || rep.Result != event.Failed || rep.Verified || rep.Resumed == 0 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	rep = mustComplete(t, fsys, w, hasty(intake.None))
+	if s, err = openStore(fsys); err != nil || s.Damaged()["blocks/"+bad] == "" {
+		t.Fatalf("what is damaged is not recorded: %v, %v", s.Damaged(), err)
+	}
+	for number := range rep.Snapshot.Number { // the first one reads back too, from the new copy
+		if err := readsBack(t.Context(), s, number+1, w); err != nil {
+			t.Errorf("snapshot %d: %v", number+1, err)
+		}
+	}
+}
+
+// shrunk is a tree of which a file is shorter when it is opened than when it was listed.
+type shrunk struct {
+	*sourcetest.Tree
+	to int64
+}
+
+func (s shrunk) OpenFile(path string) (source.TreeFile, error) {
+	f, err := s.Tree.OpenFile(path)
+	return shrunkFile{f, s.to}, err
+}
+
+type shrunkFile struct {
+	source.TreeFile
+	to int64
+}
+
+func (f shrunkFile) Stamp() (source.Stamp, error) {
+	s, err := f.TreeFile.Stamp()
+	s.Size = min(s.Size, f.to)
+	return s, err
+}
+
+func (f shrunkFile) ReadAt(p []byte, off int64) (int, error) {
+	if off >= f.to {
+		return 0, io.EOF
+	}
+	n, err := f.TreeFile.ReadAt(p[:min(int64(len(p)), f.to-off)], off)
+	if n < len(p) && err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// TestShrunkWhileInterrupted: a long file of which an earlier run read more than there is now is read from its beginning.
+func TestShrunkWhileInterrupted(t *testing.T) {
+	long := noise(1, 1<<20)
+	entries := []sourcetest.Entry{{Path: "a", Content: words(1, 3000)}, {Path: "long", Content: long}, {Path: "z", Content: words(2, 3000)}}
+	w := &world{label: "one", sources: func() []source.Source { return []source.Source{sourcetest.NewTree("tree", entries)} }}
+	for _, to := range []int64{0, 1, 10_000, 70_000, 1<<20 - 1} {
+		fsys, err := newMedium(memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stoppedHalf(t, fsys, w)
+		now := &world{label: "one", sources: func() []source.Source { return []source.Source{shrunk{sourcetest.NewTree("tree", entries), to}} }}
+		rep, err := oneIntake(t.Context(), fsys, now, hasty(intake.None))
+		if err != nil || rep.Result != event.CompleteWithGaps || rep.Resumed == 0 {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		s, err := openStore(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := s.At(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := readBack(t.Context(), v)
+		if err != nil || got["tree/long"] != "file "+string(long[:to]) {
+			t.Errorf("shrunk to %d: %d bytes, %v", to, len(got["tree/long"])-5, err)
+		}
+		if changed := v.Manifest.Sources[0].Changed; len(changed) == 0 {
+			t.Errorf("shrunk to %d: that it changed is not told", to)
 		}
 	}
 }
