@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"golang.org/x/sys/unix"
 	"io/fs"
 	"path"
 	"slices"
@@ -189,5 +190,13 @@ func absence(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", artifact.ErrNotFound, err)
 	}
+	for _, e := range hurt {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", artifact.ErrDamaged, err)
+		}
+	}
 	return err
 }
+
+// hurt is how the system answers for an object whose file the medium, or somebody, has spoilt.
+var hurt = []error{unix.EUCLEAN, unix.EIO, unix.ELOOP, unix.EISDIR, unix.ENXIO, fs.ErrInvalid}

@@ -78,7 +78,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, fmt.Errorf("read %s at %d: %w", r.name, r.off, err)
+	return n, fmt.Errorf("read %s at %d: %w", r.name, r.off, absence(err))
 }
 
 func (r *reader) Close() error { return r.f.Close() }
@@ -105,7 +105,7 @@ func (b *backend) stat(ctx context.Context, name string) (int64, error) {
 		return 0, absence(err)
 	}
 	if !fi.Mode().IsRegular() {
-		return 0, fmt.Errorf("not a regular file: %w", fs.ErrInvalid)
+		return 0, absence(fmt.Errorf("not a regular file: %w", fs.ErrInvalid))
 	}
 	return fi.Size(), nil
 }

@@ -29,6 +29,7 @@ type feeder struct {
 	slots *pool
 	super int
 	out   func(*unit) error
+	avoid Folder
 	load  func(context.Context, artifact.Ref) ([]format.SeenFile, error)
 }
 
@@ -119,6 +120,9 @@ func (w *treeFeeder) send() error {
 }
 
 func (w *treeFeeder) item(it source.Item) error {
+	if w.avoid != (Folder{}) && !it.Leave && it.Meta.Type == source.Dir && w.avoid == (Folder{it.Stamp.Dev, it.Stamp.Ino}) {
+		return fmt.Errorf("the store lies inside the source, at %q: %w", it.Path, ErrInside)
+	}
 	s := step{item: it, whole: true}
 	if !it.Leave && it.Links > 1 && it.Meta.Type != source.Dir {
 		k := [2]uint64{it.Stamp.Dev, it.Stamp.Ino}
@@ -262,7 +266,11 @@ func readSteps(ctx context.Context, src source.TreeSource, u *unit) error {
 	used := 0
 	for i := range u.steps {
 		s := &u.steps[i]
-		if s.want == 0 || s.fail != "" {
+		if s.fail != "" || s.want == 0 && !s.emptyFile() {
+			continue
+		}
+		if s.want == 0 {
+			s.hidden(src)
 			continue
 		}
 		buf := u.slot[used : used+s.want : used+s.want]
@@ -285,6 +293,26 @@ func readSteps(ctx context.Context, src source.TreeSource, u *unit) error {
 		}
 	}
 	return nil
+}
+
+// emptyFile tells whether a regular file says that it holds nothing.
+func (s *step) emptyFile() bool {
+	return s.whole && !s.item.Leave && s.item.Meta.Type == source.Regular && s.row == nil && s.link == "" && s.item.Err == ""
+}
+
+// hidden looks whether a file that says it is empty is: those of /proc, and of some file systems in user space, are not, and how much there
+// is of them only reading to the end would tell.
+func (s *step) hidden(src source.TreeSource) {
+	f, err := open(src, s.item.Path)
+	if err != nil {
+		s.fail = err.Error()
+		return
+	}
+	var b [1]byte
+	if n, _ := f.ReadAt(b[:], 0); n > 0 {
+		s.moved = "says it is empty and is not: its content is not kept"
+	}
+	_ = f.Close() // it was only read
 }
 
 func (s *step) read(ctx context.Context, file *openFile, buf []byte) error {

@@ -27,6 +27,12 @@ import (
 // ErrStopped means that the intake was stopped and can go on.
 var ErrStopped = errors.New("stopped; the same command goes on from here")
 
+// ErrInside means that an intake would take in its own store.
+var ErrInside = errors.New("an intake cannot take in its own store")
+
+// Folder is a folder by device and inode number.
+type Folder struct{ Dev, Ino uint64 }
+
 // Options say how. The zero value compresses fast, verifies, and uses DefaultBudget.
 type Options struct {
 	Label       string
@@ -39,6 +45,7 @@ type Options struct {
 	AckEvery    time.Duration // how long work may stay unacknowledged; 0 is a second, negative is after every block
 	ForceAfter  time.Duration // an unfinished block is sealed after so long; 0 is ten seconds, negative is never
 	Chunk       chunk.Params  // zero: chunk.Default()
+	Avoid       Folder        // the store's own, which no source may hold; zero where it is none
 	Clock       func() time.Time
 	Events      func(event.Event)
 	// Stop, when it ends, stops reading; what was read is acknowledged and Run returns ErrStopped.
@@ -320,6 +327,10 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 	})
 	wg.Wait()
 	rep.Blocks, rep.Stored = len(cm.made), cm.written
+	if lost := r.w.Lost(); len(lost) > 0 {
+		r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: fmt.Sprintf("missing or cut in the store: %s of earlier intakes, such as %s. What the sources still have of it was stored again; asl-admin verify finds the rest",
+			event.CountOf(int64(len(lost)), "block", "blocks"), lost[0])})
+	}
 	r.point.State, rep.Gone = seq.states, seq.gone
 	for _, b := range cm.made {
 		r.madeBlocks = append(r.madeBlocks, b.ID)
@@ -357,7 +368,7 @@ func (r *runner) feed(ctx context.Context, fed, work chan<- *unit) error {
 	soft, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.stop, cancel)() // an operator's stop ends reading, not the rest
-	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), load: r.loadRows}
+	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), avoid: r.o.Avoid, load: r.loadRows}
 	f.out = func(u *unit) error {
 		u.hashed, u.packed = make(chan struct{}), make(chan struct{})
 		select {

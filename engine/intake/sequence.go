@@ -427,12 +427,17 @@ func (q *sequencer) finishLinear(u *unit) error {
 		why := "the source ended early"
 		if u.content.err != nil {
 			why = u.content.err.Error()
-			q.gone = append(q.gone, fmt.Errorf("%s: %w", b.res.Name, u.content.err))
+			if errors.Is(u.content.err, source.ErrGone) {
+				q.gone = append(q.gone, fmt.Errorf("%s: %w", b.res.Name, u.content.err))
+			}
 		}
 		q.gap("", b.lin.off, rest, source.Untried, why)
 		if err := b.lin.add(format.Range{Kind: source.Untried, Len: rest}, q.put); err != nil {
 			return err
 		}
+	}
+	if b.lin.off == 0 && source.Kind(b.res.Kind) == source.Stream {
+		q.emit(event.Message{Stamp: q.now(), Level: event.Warning, Source: b.res.Name, Text: "the stream was empty: did the command before the pipe fail?"})
 	}
 	if changed := src.Changed(); changed != "" {
 		b.res.Changed = append(b.res.Changed, changed)

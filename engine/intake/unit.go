@@ -27,14 +27,12 @@ type unit struct {
 	arena  []byte        // memory of compressed forms
 
 	// what the sequencer decided
-	adds    []add
-	state   func() []format.SourceState // how to go on after this unit
-	stream  int64                       // stream offset after it
-	endSeg  bool
-	err     error
-	own     []byte // encoded artifacts of our own, kept alive
-	newRaw  int64
-	counted format.Counts
+	adds   []add
+	state  func() []format.SourceState // how to go on after this unit
+	stream int64                       // stream offset after it
+	endSeg bool
+	err    error
+	newRaw int64
 }
 
 // run is a stretch of content: the bytes, what could not be read of them, and how they were cut.

@@ -16,6 +16,7 @@ import (
 type location struct {
 	block artifact.Digest
 	entry format.BlockEntry
+	size  uint32 // of the block; 0 where that is not known
 }
 
 // segmentPart is one segment object as the index holds it: filter and fences in memory, pages on the store. Where the
@@ -217,7 +218,7 @@ func (ix *index) findIn(ctx context.Context, p *segmentPart, d artifact.Digest) 
 			if err != nil {
 				return nil, err
 			}
-			found = append(found, location{row.ID, format.BlockEntry{Ref: e.Ref, Tag: e.Tag, Codec: e.Codec, Off: e.Off, Stored: e.Stored, Raw: e.Raw}})
+			found = append(found, location{row.ID, format.BlockEntry{Ref: e.Ref, Tag: e.Tag, Codec: e.Codec, Off: e.Off, Stored: e.Stored, Raw: e.Raw}, row.Size})
 		}
 	}
 	return found, nil

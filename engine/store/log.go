@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/store/format"
@@ -78,6 +79,9 @@ func replayPart(ctx context.Context, b Backend, st *state, visit func(uint64, fo
 	raw, err := readAll(ctx, b, name)
 	if errors.Is(err, artifact.ErrNotFound) {
 		return false, nil
+	}
+	if errors.Is(err, artifact.ErrDamaged) && !errors.Is(err, syscall.EIO) { // a read error may pass: it stops, and is no verdict
+		return false, broken(n, err)
 	}
 	if err != nil {
 		return false, fmt.Errorf("log part %d: %w", n, err)

@@ -38,12 +38,18 @@ type Reach struct {
 	Blocks    map[artifact.Digest]struct{} // that hold the best copy of something needed
 	Artifacts int64                        // references followed
 
-	seen map[artifact.Digest]struct{} // pages, nodes and roots that were walked
+	seen map[walked]struct{} // pages, nodes and roots that were walked
+}
+
+// walked is an artifact of our own making as one domain sees it: two domains may hold it in blocks of their own.
+type walked struct {
+	s *Store
+	d artifact.Digest
 }
 
 // NewReach is empty.
 func NewReach() *Reach {
-	return &Reach{Blocks: map[artifact.Digest]struct{}{}, seen: map[artifact.Digest]struct{}{}}
+	return &Reach{Blocks: map[artifact.Digest]struct{}{}, seen: map[walked]struct{}{}}
 }
 
 // Walk adds what the sources of a view's snapshot need: it reads and decodes every map and directory, and finds every chunk in the
@@ -105,10 +111,11 @@ func (w *reacher) need(ctx context.Context, ref artifact.Ref) error {
 
 // first tells whether an artifact of our own making was not walked before, and notes where it lies.
 func (w *reacher) first(ctx context.Context, ref artifact.Ref) (bool, error) {
-	if _, ok := w.r.seen[ref.Digest]; ok {
+	k := walked{w.v.s, ref.Digest}
+	if _, ok := w.r.seen[k]; ok {
 		return false, nil
 	}
-	w.r.seen[ref.Digest] = struct{}{}
+	w.r.seen[k] = struct{}{}
 	return true, w.need(ctx, ref)
 }
 

@@ -58,7 +58,7 @@ func (s *Store) rescueMerged(ctx context.Context, found rescuedDirs, run *indexR
 		for _, e := range whole.Entries {
 			if k := format.Key(e.Ref.Digest); k >= lo && k <= hi {
 				found[e.Ref.Digest] = append(found[e.Ref.Digest], location{whole.Blocks[e.Block].ID,
-					format.BlockEntry{Ref: e.Ref, Tag: e.Tag, Codec: e.Codec, Off: e.Off, Stored: e.Stored, Raw: e.Raw}})
+					format.BlockEntry{Ref: e.Ref, Tag: e.Tag, Codec: e.Codec, Off: e.Off, Stored: e.Stored, Raw: e.Raw}, whole.Blocks[e.Block].Size})
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func (found rescuedDirs) directories(ctx context.Context, b Backend, blocks []ar
 			return err
 		}
 		for _, e := range entries {
-			found[e.Ref.Digest] = append(found[e.Ref.Digest], location{id, e})
+			found[e.Ref.Digest] = append(found[e.Ref.Digest], location{block: id, entry: e})
 		}
 	}
 	return nil

@@ -319,7 +319,7 @@ func (s *Store) IndexMemory() (bytes int, entries uint64) {
 func (s *Store) ReportDamage(ctx context.Context, objects []format.DamagedObject) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := func(o format.DamagedObject) bool { _, ok := s.st.damage[o.Name]; return ok }
+	known := func(o format.DamagedObject) bool { _, ok := s.st.damage[o.Name]; return ok || o.Unread }
 	if objects = slices.DeleteFunc(slices.Clone(objects), known); len(objects) == 0 {
 		return nil
 	}

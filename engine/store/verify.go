@@ -28,16 +28,13 @@ func (s *Store) VerifyBlocks(ctx context.Context, ids []artifact.Digest, workers
 		})
 	}
 	for _, id := range ids {
-		if ctx.Err() != nil || v.failed.Load() != nil {
+		if ctx.Err() != nil {
 			break
 		}
 		next <- id
 	}
 	close(next)
 	wg.Wait()
-	if p := v.failed.Load(); p != nil {
-		return v.bad, *p
-	}
 	slices.SortFunc(v.bad, func(a, b format.DamagedObject) int { return compareNames(a.Name, b.Name) })
 	return v.bad, ctx.Err()
 }
@@ -70,7 +67,6 @@ type verifier struct {
 	done     atomic.Int64
 	hurt     atomic.Int64
 	progress func(done, total, bad int64)
-	failed   atomic.Pointer[error]
 	mu       sync.Mutex
 	bad      []format.DamagedObject
 }
@@ -82,13 +78,12 @@ func (v *verifier) block(id artifact.Digest, buf, raw []byte) ([]byte, []byte) {
 	}
 	switch {
 	case err == nil || v.ctx.Err() != nil:
-	case errors.Is(err, artifact.ErrDamaged) || errors.Is(err, artifact.ErrNotFound):
+	default: // one block that cannot be had is no reason not to look at the others
+		verdict := errors.Is(err, artifact.ErrDamaged) || errors.Is(err, artifact.ErrNotFound)
 		v.mu.Lock()
-		v.bad = append(v.bad, format.DamagedObject{Name: "blocks/" + id.String(), Why: err.Error()})
+		v.bad = append(v.bad, format.DamagedObject{Name: "blocks/" + id.String(), Why: err.Error(), Unread: !verdict})
 		v.mu.Unlock()
 		v.hurt.Add(n)
-	default:
-		v.failed.CompareAndSwap(nil, &err)
 	}
 	if v.progress != nil {
 		v.progress(v.done.Add(n), v.total, v.hurt.Load())

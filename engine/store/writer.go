@@ -32,6 +32,9 @@ type Writer struct {
 	may  map[int]bool                   // level 0 segments that view stands for
 	own  []map[artifact.Digest]struct{} // artifacts in no sealed segment yet, by segment to be; the last is being filled
 
+	leaned map[artifact.Digest]bool // blocks that Known relies on: whether they are there; Known's
+	lost   []artifact.Digest
+
 	segBlocks []format.SealedBlock // committed, in no segment yet; Commit's
 	resumed   []format.SealedBlock // those an earlier writer left; they do not change
 }
@@ -88,7 +91,7 @@ func (s *Store) newWriter(id format.ID) (*Writer, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Writer{s: s, id: id, nonce: newID(), signer: priv, own: []map[artifact.Digest]struct{}{{}}}, pub, nil
+	return &Writer{s: s, id: id, nonce: newID(), signer: priv, own: []map[artifact.Digest]struct{}{{}}, leaned: map[artifact.Digest]bool{}}, pub, nil
 }
 
 // openView gives w the runs it may count as known. s.mu is held.
@@ -138,7 +141,7 @@ func (w *Writer) Known(ctx context.Context, d artifact.Digest) (bool, error) {
 		return true, nil
 	}
 	for {
-		found, err := view.find(ctx, d, !w.s.anyDamage())
+		found, err := view.find(ctx, d, !w.s.anyDamage() && len(w.lost) == 0)
 		var bad *damagedSegment
 		if errors.As(err, &bad) && errors.Is(err, artifact.ErrDamaged) {
 			if err := w.s.rescuePart(ctx, bad.part); err != nil {
@@ -149,9 +152,35 @@ func (w *Writer) Known(ctx context.Context, d artifact.Digest) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) }), nil
+		known := slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) && w.there(ctx, l) })
+		if !known && len(found) == 1 && !w.s.anyDamage() { // what was asked first is lost: another copy may do
+			if found, err = view.find(ctx, d, false); err != nil {
+				return false, err
+			}
+			known = slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) && w.there(ctx, l) })
+		}
+		return known, nil
 	}
 }
+
+// there tells whether a block that is leaned on still stands in the store with its size. It is asked once for every block: a file that
+// was removed or cut is found now, while its content is at hand to be stored again.
+func (w *Writer) there(ctx context.Context, l location) bool {
+	if ok, asked := w.leaned[l.block]; asked {
+		return ok
+	}
+	n, err := w.s.b.Stat(ctx, "blocks/"+l.block.String())
+	ok := err == nil && (l.size == 0 || n == int64(l.size)) || err != nil && !errors.Is(err, artifact.ErrNotFound) && !errors.Is(err, artifact.ErrDamaged)
+	w.leaned[l.block] = ok
+	if !ok {
+		w.lost = append(w.lost, l.block)
+	}
+	return ok
+}
+
+// Lost are the blocks that should be in the store and are not, or not whole, as Known came across them. What they held is stored again. It
+// is for the goroutine that calls Known, or for after it ended.
+func (w *Writer) Lost() []artifact.Digest { return w.lost }
 
 // look gives the runs that count now, and whether the artifact is in none of them yet but ours.
 func (w *Writer) look(d artifact.Digest) (view index, own bool) {
@@ -397,7 +426,7 @@ func (w *Writer) Get(ctx context.Context, ref artifact.Ref) ([]byte, error) {
 		}
 		for _, e := range entries {
 			if e.Ref == ref {
-				return w.s.readCopy(ctx, location{b.ID, e})
+				return w.s.readCopy(ctx, location{block: b.ID, entry: e})
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -49,17 +50,24 @@ func StdIO() IO {
 
 // Intake is the program asl-intake. It returns the exit code.
 func Intake(ctx context.Context, args []string, std IO) int {
-	o, err := parseIntake(args, std.Out)
-	if errors.Is(err, flag.ErrHelp) {
-		return int(report.OK)
+	signal.Ignore(syscall.SIGPIPE) // nobody reads any more: no reason to stop
+	var help strings.Builder
+	o, err := parseIntake(args, &help)
+	json := report.WantsJSON(args)
+	if err == nil {
+		json = o.json
 	}
-	pr := report.New(report.Options{Program: "asl-intake", Out: std.Out, Err: std.Err, JSON: o != nil && o.json, Terminal: std.Terminal, Width: std.Width})
-	if err != nil {
+	pr := report.New(report.Options{Program: "asl-intake", Out: std.Out, Err: std.Err, JSON: json, Terminal: std.Terminal, Width: std.Width})
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return int(pr.Finish(report.Result{Text: help.String(), Fields: map[string]any{"help": help.String()}}))
+	case err != nil:
 		return int(pr.Finish(report.Result{Err: err}))
+	case o.version:
+		return int(pr.Finish(report.Result{Text: Tool("asl-intake"), Fields: map[string]any{"version": Tool("asl-intake")}}))
 	}
-	if o.version {
-		fmt.Fprintln(std.Out, Tool("asl-intake"))
-		return int(report.OK)
+	if !o.dryRun { // of that, what is printed is all there is
+		pr.Work()
 	}
 	stopProfile, err := profile(o.cpuprofile)
 	if err != nil {
@@ -231,6 +239,15 @@ func insideSource(storeDir string, src source.Info) string {
 	return ""
 }
 
+// folderOf finds a folder again under any path, also one that a bind mount gives it.
+func folderOf(dir string) intake.Folder {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return intake.Folder{}
+	}
+	return intake.Folder{Dev: st.Dev, Ino: st.Ino}
+}
+
 // sameDisk tells whether a mounted device is the other, or one of its partitions.
 func sameDisk(disk, mounted uint64) bool {
 	if disk == mounted {
@@ -277,7 +294,7 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 func (j *intakeJob) take(ctx context.Context) report.Result {
 	began := time.Now()
 	o := intake.Options{Label: j.plan.Label, Compression: intake.Compression(j.plan.Compression), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
-		NoVerify: j.plan.Verify == "none"}
+		NoVerify: j.plan.Verify == "none", Avoid: folderOf(j.plan.Store)}
 	claim, err := j.claim(&o)
 	if err != nil {
 		return report.Result{Err: err}
@@ -366,7 +383,7 @@ func (j *intakeJob) signals(parent context.Context) (hard, soft context.Context,
 	hard, cancelHard := context.WithCancelCause(parent)
 	soft, cancelSoft := context.WithCancelCause(hard)
 	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(ch, append(endings(), syscall.SIGUSR1)...)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for sig := range ch {
@@ -391,6 +408,15 @@ func (j *intakeJob) signals(parent context.Context) (hard, soft context.Context,
 		cancelSoft(nil)
 		cancelHard(nil)
 	}
+}
+
+// endings are the signals that end a program. Under nohup a hangup is none.
+func endings() []os.Signal {
+	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
 }
 
 func (j *intakeJob) verifyAll(ctx context.Context) error {

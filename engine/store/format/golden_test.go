@@ -267,7 +267,7 @@ func goldenRecords() []record {
 	}}
 	snap := Snapshot{Number: 7, Domain: "default", Intake: idOf(1), Nonce: idOf(2), Manifest: digestOf("manifest"), Parent: 6, Label: "jövő", Result: "complete"}
 	verified := Verified{Intake: idOf(1), Blocks: 2, Bytes: 8_070_000, Clock: 1_800_000_100, Except: []artifact.Digest{digestOf("block 1")}}
-	damage := []DamagedObject{{"blocks/00", "hash"}}
+	damage := []DamagedObject{{Name: "blocks/00", Why: "hash"}}
 	run := Run{1, []artifact.Digest{digestOf("merged 0"), digestOf("merged 1")}}
 	kept := point
 	kept.Blocks = nil

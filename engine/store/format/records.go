@@ -180,6 +180,8 @@ type SegmentMerge struct {
 type DamagedObject struct {
 	Name string `cbor:"name"`
 	Why  string `cbor:"why"`
+	// Unread tells that the object could not be read for a reason that may pass, such as a permission. The log does not hold such.
+	Unread bool `cbor:"-"`
 }
 
 // Damage names objects found damaged.

@@ -386,13 +386,13 @@ func TestOnlyTheDeterministicEncodingIsTaken(t *testing.T) {
 // What an error says of a file with an odd name must not make a log that nobody can read.
 func TestTextThatIsNotUTF8IsWrittenAsEscapes(t *testing.T) {
 	why := "open /tmp/a\xffb\xc3(: denied"
-	in := Damage{Objects: []DamagedObject{{"blocks/\x80", why}, {strings.Repeat("ä", 40), strings.Repeat("\xfe", 300)}}}
+	in := Damage{Objects: []DamagedObject{{Name: "blocks/\x80", Why: why}, {Name: strings.Repeat("ä", 40), Why: strings.Repeat("\xfe", 300)}}}
 	b := marshal(t, in)
 	var got Damage
 	if err := Unmarshal(b, &got); err != nil {
 		t.Fatal(err)
 	}
-	want := Damage{Objects: []DamagedObject{{`blocks/\x80`, `open /tmp/a\xffb\xc3(: denied`}, {strings.Repeat("ä", 40), strings.Repeat(`\xfe`, 300)}}}
+	want := Damage{Objects: []DamagedObject{{Name: `blocks/\x80`, Why: `open /tmp/a\xffb\xc3(: denied`}, {Name: strings.Repeat("ä", 40), Why: strings.Repeat(`\xfe`, 300)}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}
