@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"aslrescue/backends/local"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/vfs"
@@ -25,6 +26,13 @@ func TestLostBlocksAreStoredAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				return fsys
+			}
+			b, err := local.CreatePath(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
 			}
 			w := onlyImages("lost", mixed(1, 200_000))
 			mustTake := func() *intake.Report {
