@@ -9,6 +9,7 @@ import (
 	"aslrescue/backends/local"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
+	"aslrescue/engine/store"
 	"aslrescue/engine/vfs"
 )
 
@@ -31,7 +32,7 @@ func TestLostBlocksAreStoredAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := b.Close(); err != nil {
+			if _, err := store.Create(ctx, b, store.Options{Domain: domain}); err != nil {
 				t.Fatal(err)
 			}
 			w := onlyImages("lost", mixed(1, 200_000))
