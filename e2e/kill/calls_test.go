@@ -45,6 +45,8 @@ func TestCalls(t *testing.T) {
 		}
 		t.Logf("run %d: %d files named, %d folders and files synced", i, a.named, a.syncs)
 	}
+	r := &series{stand: s, store: store, files: watch{}, j: s.jobs["crumbs"]}
+	must(t, r.check())
 }
 
 // call is one call as strace writes it.

@@ -104,6 +104,11 @@ func writeTree(t *testing.T, root string, seed uint64, files int, long int) {
 	must(t, os.WriteFile(filepath.Join(root, "odd \x01\xfe name\n"), []byte("x"), 0o400))
 	must(t, syscall.Mkfifo(filepath.Join(root, "fifo"), 0o640))
 	must(t, os.MkdirAll(filepath.Join(root, "empty", "emptier"), 0o700))
+	wide := filepath.Join(root, "wide") // more names than go into one page of a directory
+	must(t, os.Mkdir(wide, 0o755))
+	for i := range 1500 {
+		must(t, os.WriteFile(filepath.Join(wide, fmt.Sprintf("%0200d", i*7919%1500)), nil, 0o644))
+	}
 	sparse, err := os.Create(filepath.Join(root, "sparse"))
 	must(t, err)
 	must(t, sparse.Truncate(40<<20))

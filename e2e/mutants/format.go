@@ -7,7 +7,7 @@ func formatMutants() []mutant {
 		manifest, cbor            = "engine/store/format/manifest.go", "engine/store/format/format.go"
 		artifact, hash            = "engine/artifact/artifact.go", "engine/artifact/hash.go"
 	)
-	steps := []step{formatTests, flips, crashShort}
+	steps := []step{formatTests, flips, crashOne}
 	return []mutant{
 		{"artifact: nothing is compared", artifact, []string{"got != ref {", "got != ref && false {"}, []step{artifactTests, restoreTests, flips}},
 		{"artifact: the tag is not part of the name", artifact, []string{"\tif tag == NoTag {", "\tif tag != NoTag || true {"}, []step{artifactTests, formatTests}},

@@ -7,8 +7,8 @@ func intakeMutants() []mutant {
 		pack, unit, tree       = "engine/intake/pack.go", "engine/intake/unit.go", "engine/intake/tree.go"
 		maps, resume           = "engine/intake/maps.go", "engine/intake/resume.go"
 	)
-	steps := []step{roundTrip, gaps, same, faults, crashShort, flips, crash}
-	missing := []step{gaps, roundTrip, same, faults, crashShort}
+	steps := []step{roundTrip, gaps, same, crashOne, faults, flips, crashTwo, crash}
+	missing := []step{gaps, roundTrip, same, faults, crashOne}
 	return []mutant{
 		{"ack: before the unit's own block", pack, []string{"\tp.state, p.stream = u.state, u.stream\n\tp.free(u)", "\tp.free(u)", "\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur", "\tp.state, p.stream = u.state, u.stream\n\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur"}, steps},
 		{"ack: of a block that failed", pack, []string{"\t\tif it.job.err != nil {\n\t\t\treturn it.job.err\n\t\t}\n", ""}, steps},
@@ -46,7 +46,7 @@ func intakeMutants() []mutant {
 		{"changed: times are not looked at", feed, []string{"case now.MTime != was.MTime || now.CTime != was.CTime:", "case false:"}, missing},
 		{"changed: a source's note is dropped", sequence, []string{"if changed := src.Changed(); changed != \"\" {", "if changed := src.Changed(); changed != \"\" && false {"}, append(missing, sourceTests)},
 		{"tree: other names of a file are files of their own", feed, []string{"\t\t\tw.names[k] = it.Path\n", "\t\t\t_ = k\n"}, steps},
-		{"tree: a full page is lost", tree, []string{"\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n", "\tif len(d.pages) == 0 {\n\t\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n\t}\n"}, append(steps, kills)},
+		{"tree: a full page is lost", tree, []string{"\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n", "\tif len(d.pages) == 0 {\n\t\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n\t}\n"}, []step{roundTrip, calls}},
 		{"map: a page of a gap is one of zeros", maps, []string{"m.Ranges[0].Kind == source.Zero", "m.Ranges[0].Kind != source.Data"}, steps},
 	}
 }

@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string) error {
 	sample := fs.Int("sample", 0, "only `N` of them, drawn by the seed; 0 is all")
 	seed := fs.Uint64("seed", uint64(time.Now().Unix()/86_400), "decides the sample; by default another one every day")
 	jobs := fs.Int("j", 1, "mutants at a time")
+	short := fs.Bool("short", false, "leave out the tests that take minutes: what survives then is only suspected")
 	list := fs.Bool("list", false, "print their names and do nothing")
 	if err := fs.Parse(args); err != nil {
 		return flag.ErrHelp
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	return tryAll(ctx, &runner{root: root, dir: dir, sound: map[string]error{}}, all, *jobs)
+	return tryAll(ctx, &runner{root: root, dir: dir, short: *short, sound: map[string]error{}}, all, *jobs)
 }
 
 func tryAll(ctx context.Context, r *runner, all []mutant, jobs int) error {

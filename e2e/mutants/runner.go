@@ -29,6 +29,7 @@ type step struct {
 	pkg  string
 	run  string // regexp of go test -run; empty is all
 	args string // after -args
+	long bool   // takes minutes; left out by -short
 }
 
 func (s step) String() string {
@@ -40,7 +41,7 @@ func (s step) String() string {
 }
 
 // stepTime bounds one step. A mutant that hangs is caught by it.
-const stepTime = 3 * time.Minute
+const stepTime = 15 * time.Minute
 
 type verdict string
 
@@ -63,6 +64,7 @@ func (r result) String() string {
 
 type runner struct {
 	root, dir string
+	short     bool
 
 	mu    sync.Mutex
 	sound map[string]error // tests that pass without a mutant
@@ -80,6 +82,9 @@ func (r *runner) try(ctx context.Context, n int, m mutant) (res result) {
 	}
 	var asked []string
 	for _, s := range m.steps {
+		if s.long && r.short {
+			continue
+		}
 		out, err := r.test(ctx, overlay, s)
 		if ctx.Err() != nil {
 			res.verdict, res.by = broken, "interrupted"

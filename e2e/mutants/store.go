@@ -3,13 +3,16 @@ package main
 // logMutants hurt the log: who wins, what counts, what comes before what.
 func logMutants() []mutant {
 	const log, state, writer = "engine/store/log.go", "engine/store/state.go", "engine/store/writer.go"
-	steps := []step{storeTests, roundTrip, writers, faults, crashShort, flips, crash}
+	steps := []step{storeTests, roundTrip, writers, crashOne, faults, crashTwo, flips, crash}
+	// decode a part as if what it says of the record before were so
+	ownPrev := [2]string{"part, err := format.DecodePart(raw, st.seq+1, st.hash)",
+		"prev := st.hash\n\tif h, _, ok := format.PeekHead(raw); ok {\n\t\tprev = h.Prev\n\t}\n\tpart, err := format.DecodePart(raw, st.seq+1, prev)"}
 	return []mutant{
 		{"log: a torn part is not read again past the cache", log, []string{"readAll(Uncached(ctx), b, partName(domain, n))", "readAll(ctx, b, partName(domain, n))"}, steps},
-		{"log: a torn part may read differently", log, []string{"if !bytes.Equal(raw, again) {", "if false {"}, steps},
-		{"log: parts of another store are taken", log, []string{"case head.Store != st.store:", "case head.Store != st.store && false:"}, steps},
-		{"log: the number of a part is not checked", log, []string{"head.Domain != st.domain || head.Part != n || head.Prev", "head.Domain != st.domain || head.Prev"}, steps},
-		{"log: the hash before is not checked in the head", log, []string{"head.Part != n || head.Prev != st.hash:", "head.Part != n:"}, steps},
+		{"log: a torn part may read differently", log, []string{"if !bytes.Equal(raw, again) {", "if !bytes.Equal(raw, again) && false {"}, steps},
+		// What a part chains to is held against the log twice, and the store's id stands behind both: each alone changes nothing.
+		{"log: a part may chain to anything", log, []string{ownPrev[0], ownPrev[1], "head.Part != n || head.Prev != st.hash:", "head.Part != n:"}, steps},
+		{"log: parts of another store are taken", log, []string{ownPrev[0], ownPrev[1], "head.Part != n || head.Prev != st.hash:", "head.Part != n:", "case head.Store != st.store:", "case head.Store != st.store && false:"}, steps},
 		{"log: what a part supersedes is not checked", log, []string{"case head.Supersedes != want:", "case head.Supersedes != want && false:"}, steps},
 		{"log: the next part does not say that it supersedes", log, []string{"\tif st.torn {\n\t\thead.Supersedes = st.part", "\tif st.torn && false {\n\t\thead.Supersedes = st.part"}, steps},
 		{"log: a missing part is its end", log, []string{"if st.part < newest {", "if false {"}, steps},
@@ -43,20 +46,21 @@ func storeMutants() []mutant {
 		index, merge, rescue = "engine/store/index.go", "engine/store/merge.go", "engine/store/rescue.go"
 		validate             = "engine/store/validate.go"
 	)
-	steps := []step{storeTests, roundTrip, same, writers, faults, crashShort, flips, crash}
-	read := []step{storeTests, roundTrip, restoreTests, flips, sessionTests, crashShort}
+	steps := []step{storeTests, roundTrip, same, writers, crashOne, faults, flips, crashTwo, crash}
+	read := []step{storeTests, roundTrip, restoreTests, flips, sessionTests, crashOne}
 	return []mutant{
-		{"order: a block is durable later than it is said", writer, []string{"err = w.s.b.Create(ctx, \"blocks/\"+id.String(), data)", "late := slices.Clone(data)\n\t\t\terr = nil\n\t\t\tgo func() { time.Sleep(20 * time.Millisecond); _ = w.s.b.Create(ctx, \"blocks/\"+id.String(), late) }()", "\t\"sync\"\n", "\t\"sync\"\n\t\"time\"\n"}, []step{faults, crashShort, crash}},
+		{"order: a block is durable later than it is said", writer, []string{"err = w.s.b.Create(ctx, \"blocks/\"+id.String(), data)", "late := slices.Clone(data)\n\t\t\terr = nil\n\t\t\tgo func() { time.Sleep(20 * time.Millisecond); _ = w.s.b.Create(ctx, \"blocks/\"+id.String(), late) }()", "\t\"sync\"\n", "\t\"sync\"\n\t\"time\"\n"}, []step{crashOne, faults, crashTwo, crash}},
 		{"order: a segment is created after it stands in the log", writer, []string{
 			"if err := w.s.b.Create(ctx, \"segments/\"+seal.Segment.String(), data); err != nil {", "lateSegment = data\n\tif err := error(nil); err != nil {",
 			"\tif err := w.append(ctx, recs...); err != nil {\n\t\treturn err\n\t}\n", "\tif err := w.append(ctx, recs...); err != nil {\n\t\treturn err\n\t}\n\tif seal != nil {\n\t\tif err := w.s.b.Create(ctx, \"segments/\"+seal.Segment.String(), lateSegment); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n",
-			"// ID is the intake's.", "var lateSegment []byte\n\n// ID is the intake's."}, []step{faults, crashShort, crash}},
+			"// ID is the intake's.", "var lateSegment []byte\n\n// ID is the intake's."}, []step{crashOne, faults, crashTwo, crash}},
 		{"order: the manifest is created after its record", writer, []string{
 			"\tif err := w.s.b.Create(ctx, fmt.Sprintf(\"snapshots/%s/m-%s\", st.domain, id), data); err != nil {\n\t\treturn format.SnapshotAt{}, fmt.Errorf(\"manifest: %w\", err)\n\t}\n", "",
-			"\tsnap := w.s.st.snapshots[len(w.s.st.snapshots)-1]\n", "\tsnap := w.s.st.snapshots[len(w.s.st.snapshots)-1]\n\tif err := w.s.b.Create(ctx, fmt.Sprintf(\"snapshots/%s/m-%s\", st.domain, id), data); err != nil {\n\t\treturn format.SnapshotAt{}, fmt.Errorf(\"manifest: %w\", err)\n\t}\n"}, []step{faults, crashShort, crash}},
+			"\tsnap := w.s.st.snapshots[len(w.s.st.snapshots)-1]\n", "\tsnap := w.s.st.snapshots[len(w.s.st.snapshots)-1]\n\tif err := w.s.b.Create(ctx, fmt.Sprintf(\"snapshots/%s/m-%s\", st.domain, id), data); err != nil {\n\t\treturn format.SnapshotAt{}, fmt.Errorf(\"manifest: %w\", err)\n\t}\n"}, []step{crashOne, faults, crashTwo, crash}},
 		{"known: what others sealed later counts", writer, []string{"w.may[i] = seg.Seq <= in.Seq ||", "w.may[i] = true ||"}, steps},
 		{"known: what this intake sealed before it was resumed does not count", writer, []string{" || slices.Contains(in.Made, seg.Segment)", ""}, steps},
-		{"known: what lies only in damaged blocks counts", writer, []string{"return !w.s.isDamaged(l.block) }), nil", "return true }), nil"}, steps},
+		{"known: what lies only in damaged blocks counts", writer, []string{"known := slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) && w.there(ctx, l) })", "known := slices.ContainsFunc(found, func(l location) bool { return w.there(ctx, l) })"}, steps},
+		{"known: what lies in lost blocks counts", writer, []string{"known := slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) && w.there(ctx, l) })", "known := slices.ContainsFunc(found, func(l location) bool { return !w.s.isDamaged(l.block) })"}, steps},
 		{"known: a resumed writer forgets its unsealed blocks", writer, []string{"\t\t\tw.own[0][e.Ref.Digest] = struct{}{}\n", "\t\t\t_ = e\n"}, steps},
 		{"known: the unsealed segment is forgotten when the next begins", writer, []string{"w.own = append(w.own, map[artifact.Digest]struct{}{})", "w.own = []map[artifact.Digest]struct{}{{}}"}, steps},
 		{"known: what is added is forgotten", writer, []string{"\tw.own[len(w.own)-1][d] = struct{}{}\n", ""}, steps},
@@ -85,9 +89,9 @@ func storeMutants() []mutant {
 		{"view: a chunk of another length is taken", view, []string{"if each == nil && int64(len(data)) != st.Len {", "if false {"}, read},
 		{"verify: artifacts are not checked", verify, []string{"\tfor i, e := range entries {", "\tfor i, e := range entries[:0] {"}, read},
 		{"verify: blocks are not read", verify, []string{"\tbuf, err := s.readBlock(ctx, id, buf)\n", "\tif true {\n\t\treturn 0, buf, raw, nil\n\t}\n\tbuf, err := s.readBlock(ctx, id, buf)\n"}, read},
-		{"verify: what is bad is not said", verify, []string{"\t\tv.bad = append(v.bad, format.DamagedObject{Name: \"blocks/\" + id.String(), Why: err.Error()})\n", ""}, read},
+		{"verify: what is bad is not said", verify, []string{"\t\tv.bad = append(v.bad, format.DamagedObject{Name: \"blocks/\" + id.String(), Why: err.Error(), Unread: !verdict})\n", "\t\t_ = verdict\n"}, read},
 		{"verify: the cache is asked", verify, []string{"ctx: Uncached(ctx),", "ctx: ctx,"}, read},
-		{"verify: a missing block is good", verify, []string{"errors.Is(err, artifact.ErrDamaged) || errors.Is(err, artifact.ErrNotFound):", "errors.Is(err, artifact.ErrDamaged):", "case err == nil || v.ctx.Err() != nil:", "case err == nil || v.ctx.Err() != nil || errors.Is(err, artifact.ErrNotFound):"}, read},
+		{"verify: a missing block is good", verify, []string{"\tcase err == nil || v.ctx.Err() != nil:\n", "\tcase err == nil || v.ctx.Err() != nil || errors.Is(err, artifact.ErrNotFound):\n"}, read},
 		{"validate: a segment need not agree with its blocks", validate, []string{"\tif !slices.Equal(said, dir) {", "\tif false {"}, read},
 		{"validate: a segment need not agree with the log", validate, []string{"\t\tif b.ID != seal.Blocks[i] {", "\t\tif false {"}, read},
 	}

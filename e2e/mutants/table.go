@@ -17,18 +17,19 @@ var (
 	localFaults = step{pkg: "backends/local", run: "Trace|EveryOperationFails"}
 	localPower  = step{pkg: "backends/local", run: "Power"}
 
-	roundTrip  = step{pkg: "engine/intake", run: "TestRoundTrip|TestEncoder"}
-	same       = step{pkg: "engine/intake", run: "TestSameBlocks|TestInterrupted"}
-	writers    = step{pkg: "engine/intake", run: "TestWriters|TestFenced"}
-	gaps       = step{pkg: "engine/intake", run: "TestBad|TestSourcesThatGo|TestStreamThatBreaks|TestTreeThatGoes|TestGapsAfter"}
-	faults     = step{pkg: "engine/intake", run: "TestKilled|TestFaults"}
-	flips      = step{pkg: "engine/intake", run: "TestFlips"}
-	crashShort = step{pkg: "engine/intake", run: "TestCrash/(one_block|killed|two_at_once|stopped)"}
-	crash      = step{pkg: "engine/intake", run: "TestCrash"}
+	roundTrip = step{pkg: "engine/intake", run: "TestRoundTrip|TestEncoder"}
+	same      = step{pkg: "engine/intake", run: "TestSameBlocks|TestInterrupted"}
+	writers   = step{pkg: "engine/intake", run: "TestWriters|TestFenced"}
+	gaps      = step{pkg: "engine/intake", run: "TestBad|TestSourcesThatGo|TestStreamThatBreaks|TestTreeThatGoes|TestGapsAfter"}
+	faults    = step{pkg: "engine/intake", run: "TestKilled|TestFaults"}
+	flips     = step{pkg: "engine/intake", run: "TestFlips", long: true}
+	crashOne  = step{pkg: "engine/intake", run: "TestCrash/one_block"}
+	crashTwo  = step{pkg: "engine/intake", run: "TestCrash/(killed|two_at_once)", long: true}
+	crash     = step{pkg: "engine/intake", run: "TestCrash", long: true}
 
 	signals = step{pkg: "e2e/kill", run: "TestSignals"}
-	calls   = step{pkg: "e2e/kill", run: "TestCalls|TestFailingCalls"}
-	kills   = step{pkg: "e2e/kill", run: "TestKills", args: "-kills 40"}
+	calls   = step{pkg: "e2e/kill", run: "TestCalls"}
+	kills   = step{pkg: "e2e/kill", run: "TestKills", args: "-kills 40", long: true}
 )
 
 func table() []mutant {
