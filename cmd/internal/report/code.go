@@ -33,6 +33,7 @@ const (
 	Locked   Code = 11
 	Internal Code = 70
 	Stopped  Code = 75
+	ByHup    Code = 129
 	ByInt    Code = 130
 	ByTerm   Code = 143
 )
@@ -59,6 +60,7 @@ func Codes() []struct {
 		{Locked, "another process holds the lock or has taken the intake over"},
 		{Internal, "a mistake in the program; the store is intact"},
 		{Stopped, "stopped by the operator; the same command goes on"},
+		{ByHup, "stopped by SIGHUP; the same command goes on"},
 		{ByInt, "stopped by SIGINT; the same command goes on"},
 		{ByTerm, "stopped by SIGTERM; the same command goes on"},
 	}
@@ -129,6 +131,7 @@ func table() []row {
 		{artifact.ErrReadOnly, Failed, "The target cannot be written to.", []string{"Mount it writable, or give another one with --store."}},
 		{artifact.ErrNotFound, NoStore, "What was asked for is not in this store.",
 			[]string{"asl-admin --store DIR snapshots lists what is there."}},
+		{BySignal(syscall.SIGHUP), ByHup, "Everything acknowledged so far is safe.", goOn},
 		{BySignal(syscall.SIGINT), ByInt, "Everything acknowledged so far is safe.", goOn},
 		{BySignal(syscall.SIGTERM), ByTerm, "Everything acknowledged so far is safe.", goOn},
 		{ErrStopped, Stopped, "Everything acknowledged so far is safe.", goOn},
@@ -170,6 +173,10 @@ func find(err error) (row, bool) {
 		if errors.Is(err, r.is) {
 			return r, true
 		}
+	}
+	var sig BySignal
+	if errors.As(err, &sig) {
+		return row{sig, Code(128 + int(sig)), "Everything acknowledged so far is safe.", goOn}, true
 	}
 	return row{}, false
 }

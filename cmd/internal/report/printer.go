@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ type Options struct {
 	Program  string // as errors name it
 	Out, Err io.Writer
 	JSON     bool          // JSON lines on Out and nothing else; the last is "result"
+	Work     bool          // the work is done elsewhere: what cannot be printed changes no exit code
 	Terminal bool          // Out is a terminal: one line of progress is kept fresh on it
 	Width    func() int    // columns of the terminal, asked for every line; nil and numbers below 1 are 80
 	Every    time.Duration // between two lines of progress; 0 is 250 ms on a terminal and 1 s in JSON
@@ -43,6 +45,27 @@ func New(o Options) *Printer {
 		}
 	}
 	return &Printer{o: o}
+}
+
+// Work says from now on that the work is done elsewhere, and output is only a report of it.
+func (p *Printer) Work() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.o.Work = true
+}
+
+// WantsJSON tells from arguments as they are, good or bad, whether who reads wants JSON lines.
+func WantsJSON(args []string) bool {
+	wants := false
+	for _, a := range args {
+		name, value, given := strings.Cut(strings.TrimPrefix(a, "-"), "=")
+		if !strings.HasPrefix(a, "-") || strings.TrimPrefix(name, "-") != "json" {
+			continue
+		}
+		v, err := strconv.ParseBool(value)
+		wants = !given || err != nil || v
+	}
+	return wants
 }
 
 // Event prints an event: turning points as they come, numbers as progress now and then.
@@ -118,8 +141,12 @@ func (p *Printer) Finish(r Result) Code {
 		fmt.Fprint(p.o.Err, Text(p.o.Program, r.Err))
 	}
 	if p.err != nil {
-		fmt.Fprint(p.o.Err, Text(p.o.Program, &Error{What: "print", Err: p.err}))
-		if code == OK {
+		means := "Not all of it could be printed."
+		if p.o.Work {
+			means = "Not all lines could be printed; the work itself is done, and the exit code is that of the work."
+		}
+		fmt.Fprint(p.o.Err, Text(p.o.Program, &Error{What: "print to standard output", Err: p.err, Means: means}))
+		if code == OK && !p.o.Work {
 			return Failed // who reads has not read all of it
 		}
 	}

@@ -212,7 +212,7 @@ func TestWhoCannotReadIsTold(t *testing.T) {
 	var errs strings.Builder
 	p := New(Options{Program: "asl-admin", Out: brokenWriter{}, Err: &errs})
 	p.Row("snapshot", "4", nil)
-	if code := p.Finish(Result{}); code != Failed || !strings.Contains(errs.String(), "print: broken pipe") {
+	if code := p.Finish(Result{}); code != Failed || !strings.Contains(errs.String(), "print to standard output: broken pipe") {
 		t.Errorf("exit %d, stderr %q", code, errs.String())
 	}
 }
@@ -247,5 +247,13 @@ func TestEveryAcknowledgementIsALineOfJSON(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), `{"type":"resume_point",`); n != 3 {
 		t.Errorf("%d of 3 were printed:\n%s", n, &out)
+	}
+}
+
+func TestEverySignalHasItsCode(t *testing.T) {
+	for sig, want := range map[syscall.Signal]Code{syscall.SIGHUP: ByHup, syscall.SIGINT: ByInt, syscall.SIGTERM: ByTerm, syscall.SIGQUIT: 131} {
+		if got := CodeOf(fmt.Errorf("intake: %w", BySignal(sig))); got != want {
+			t.Errorf("%s: got %d, want %d", sig, got, want)
+		}
 	}
 }

@@ -39,6 +39,7 @@ type command struct {
 	flags    func(*flag.FlagSet)
 	writes   bool // it appends to the log, so the store is not opened read-only
 	bare     bool // it wants no store
+	works    bool // what it prints is a report of its work, not the work
 	run      func(context.Context, *call) report.Result
 }
 
@@ -71,20 +72,25 @@ func (o *common) add(fs *flag.FlagSet) {
 // main runs a program and gives its exit code.
 func (p *program) main(ctx context.Context, args []string, std IO) int {
 	var o common
-	pr := func() *report.Printer {
-		return report.New(report.Options{Program: p.name, Out: std.Out, Err: std.Err, JSON: o.json, Terminal: std.Terminal, Width: std.Width})
+	var help strings.Builder
+	cmd, rest, err := p.parse(args, &o, &help)
+	if err != nil {
+		o.json = report.WantsJSON(args)
 	}
-	cmd, rest, err := p.parse(args, &o, std.Out)
+	pr := report.New(report.Options{Program: p.name, Out: std.Out, Err: std.Err, JSON: o.json, Terminal: std.Terminal, Width: std.Width})
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return int(report.OK)
+		return int(pr.Finish(report.Result{Text: help.String(), Fields: map[string]any{"help": help.String()}}))
 	case err != nil:
-		return int(pr().Finish(report.Result{Err: err}))
+		return int(pr.Finish(report.Result{Err: err}))
 	case o.version:
-		fmt.Fprintln(std.Out, Tool(p.name))
-		return int(report.OK)
+		return int(pr.Finish(report.Result{Text: Tool(p.name), Fields: map[string]any{"version": Tool(p.name)}}))
 	}
-	c := &call{program: p.name, std: std, pr: pr(), json: o.json, args: rest}
+	if cmd.works {
+		signal.Ignore(syscall.SIGPIPE) // nobody reads any more: no reason to stop
+		pr.Work()
+	}
+	c := &call{program: p.name, std: std, pr: pr, json: o.json, args: rest}
 	return int(c.pr.Finish(c.do(ctx, cmd, o)))
 }
 
@@ -218,11 +224,11 @@ func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
 	return cmd.run(ctx, c)
 }
 
-// untilSignal gives a context that SIGINT and SIGTERM end, with the signal as its cause.
+// untilSignal gives a context that SIGINT, SIGTERM and SIGHUP end, with the signal as its cause.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(ch, endings()...)
 	go func() {
 		select {
 		case sig := <-ch:

@@ -25,7 +25,7 @@ import (
 func verifyCommand() command {
 	var o verifyOptions
 	return command{
-		name: "verify", args: "[S]", max: 1, does: "check that snapshots can be read back", writes: true,
+		name: "verify", args: "[S]", max: 1, does: "check that snapshots can be read back", writes: true, works: true,
 		help: "Without --read-data the structure is checked: every object that is needed exists and has its size, every map, directory and\n" +
 			"segment decodes. With it every block is read from the medium, past any cache, and every artifact is hashed. Without S all\n" +
 			"snapshots are checked, and with --read-data every block of the store. What is found damaged is recorded in the log, so that\n" +
