@@ -54,7 +54,9 @@ func runSnapshots(ctx context.Context, c *call) report.Result {
 		c.row("unfinished", map[string]any{"intake": fmt.Sprintf("%x", in.Begin.Intake), "label": in.Begin.Label, "acknowledged": acknowledged(in), "began": in.Begin.Clock},
 			"     -  %-17s %-18s %10s %10s  %s", clock(in.Begin.Clock), "unfinished", "", event.Bytes(acknowledged(in)), beginText(in.Begin))
 	}
-	if len(snaps) == 0 && failed == nil {
+	if len(snaps) == 0 && c.store.Broken() != nil {
+		c.text("no snapshot can be seen before the place where the log is damaged")
+	} else if len(snaps) == 0 && failed == nil {
 		c.text("there is no snapshot yet")
 	}
 	return report.Result{Fields: map[string]any{"snapshots": len(snaps)}, Err: failed}

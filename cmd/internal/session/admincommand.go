@@ -17,6 +17,7 @@ import (
 
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
 	"aslrescue/engine/store"
 )
@@ -39,6 +40,7 @@ type command struct {
 	flags    func(*flag.FlagSet)
 	writes   bool // it appends to the log, so the store is not opened read-only
 	bare     bool // it wants no store
+	exact    bool // it works on one snapshot, and what lies behind that does not matter to it
 	works    bool // what it prints is a report of its work, not the work
 	run      func(context.Context, *call) report.Result
 }
@@ -208,6 +210,9 @@ func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
 	if cmd.bare {
 		return cmd.run(ctx, c)
 	}
+	if c.domain != "" && !store.ValidDomain(c.domain) {
+		return report.Result{Err: badDomain(c.domain)}
+	}
 	open := ReadStore
 	if cmd.writes {
 		open = OpenStore
@@ -221,7 +226,11 @@ func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
 	if err := s.Broken(); err != nil {
 		c.say("the log of this store is damaged; it is read as far as it is good: %v", err)
 	}
-	return cmd.run(ctx, c)
+	res := cmd.run(ctx, c)
+	if err := s.Broken(); err != nil && res.Err == nil && !(cmd.exact && !strings.HasPrefix(c.args[0], "latest")) {
+		res.Err = &report.Error{What: "read all of " + c.dir, Err: err} // what could be shown was shown
+	}
+	return res
 }
 
 // untilSignal gives a context that SIGINT, SIGTERM and SIGHUP end, with the signal as its cause.
@@ -280,6 +289,9 @@ func (c *call) view(ctx context.Context, s string) (*store.View, error) {
 		return nil, err
 	}
 	v, err := c.store.At(ctx, n)
+	if broken := c.store.Broken(); broken != nil && errors.Is(err, artifact.ErrNotFound) {
+		err = fmt.Errorf("%w; it may lie behind the damage of the log: %w", err, broken)
+	}
 	if err != nil {
 		return nil, &report.Error{What: "open snapshot " + s + " of " + c.dir, Err: err}
 	}

@@ -230,7 +230,7 @@ func entryFields(e *format.Entry, path string) map[string]any {
 
 func catCommand() command {
 	return command{
-		name: "cat", args: "S:PATH", min: 1, max: 1, does: "write a file, an image or a device to standard output",
+		exact: true, name: "cat", args: "S:PATH", min: 1, max: 1, does: "write a file, an image or a device to standard output",
 		help: "What is missing reads as zeros, is said on standard error, and makes the exit code 3. With --json the bytes come in rows, as base64.",
 		examples: []string{
 			"asl-admin --store /mnt/asl/local cat latest:etc/fstab",

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -150,6 +151,10 @@ func (j *intakeJob) prepare() error {
 		return err
 	}
 	if err := j.openSources(); err != nil {
+		var e *report.Error
+		if errors.As(err, &e) && e.Next == nil && errors.Is(err, fs.ErrNotExist) {
+			e.Means, e.Next = "Nothing is there to take in.", []string{"Check the path, and that the device is plugged in: lsblk lists devices."}
+		}
 		return err
 	}
 	now := planOf(o, o.store, o.domain, j.sources)
@@ -274,6 +279,8 @@ func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 			found = "It would go on with the interrupted intake " + short(in.Begin.Intake) + "."
 		}
 		_ = s.Backend().Close() // only read
+	} else if e := report.Explain(err); len(e.Next) > 0 && strings.HasPrefix(e.Next[0], "--domain ") {
+		return report.Result{Err: &report.Error{Err: err, Code: report.Usage, Next: e.Next}}
 	}
 	if j.o.json {
 		return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "note": found}}

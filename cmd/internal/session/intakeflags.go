@@ -5,10 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/intake"
+	"aslrescue/engine/store"
 )
 
 // intakeOptions is the command line of asl-intake.
@@ -114,6 +116,10 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--plan says sources and store: --source, --store and --dry-run do not go with it")
 	case o.plan == "" && len(o.sources) == 0:
 		return report.Usagef("nothing to take in: --source is missing")
+	case slices.Contains(o.sources, ""):
+		return report.Usagef("--source is empty: want the path of a directory, an image file or a block device, or -")
+	case o.domain != "" && !store.ValidDomain(o.domain):
+		return badDomain(o.domain)
 	case streams > 1:
 		return report.Usagef("standard input can be only one of the sources")
 	case streams == 1 && o.name == "":

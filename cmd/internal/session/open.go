@@ -3,9 +3,14 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"slices"
+	"strings"
 
 	"aslrescue/backends/local"
 	"aslrescue/cmd/internal/report"
@@ -34,8 +39,32 @@ func openStore(ctx context.Context, dir, domain, tool string, opts ...local.Opti
 	if err != nil {
 		return nil, openError(dir, err)
 	}
+	if domains, err := store.Domains(ctx, b); err == nil && len(domains) > 0 {
+		if err := chosen(domains, domain, report.NoStore); err != nil {
+			return keepOrClose(dir, b, nil, err)
+		}
+	}
 	s, err := store.Open(ctx, b, store.Options{Domain: domain, Tool: tool})
 	return keepOrClose(dir, b, s, err)
+}
+
+// chosen tells whether the domain asked for, or the only one, is among those of a store. If not, absent is the exit code.
+func chosen(domains []string, domain string, absent report.Code) error {
+	var next []string
+	for _, d := range domains[:min(len(domains), 5)] {
+		next = append(next, "--domain "+d)
+	}
+	switch {
+	case domain == "" && len(domains) > 1:
+		return &report.Error{Err: fmt.Errorf("the store holds the domains %s: say which", strings.Join(domains, ", ")), Code: report.Usage, Next: next}
+	case domain != "" && !slices.Contains(domains, domain):
+		return &report.Error{Err: fmt.Errorf("the store holds %s, not domain %q", strings.Join(domains, ", "), domain), Code: absent, Next: next}
+	}
+	return nil
+}
+
+func badDomain(s string) error {
+	return report.Usagef("--domain %q: want 1 to 63 of a-z 0-9 - _ . beginning with a letter or digit", s)
 }
 
 // CreateOrOpenStore opens the store in dir, or makes one of a folder that is absent or empty. A folder that holds
@@ -51,14 +80,18 @@ func CreateOrOpenStore(ctx context.Context, dir, domain, tool string) (*store.St
 	if err != nil {
 		return nil, openError(dir, err)
 	}
-	if domain == "" {
-		domains, err := store.Domains(ctx, b)
-		if err != nil || len(domains) > 0 {
-			s, oerr := store.Open(ctx, b, store.Options{Tool: tool})
-			return keepOrClose(dir, b, s, errors.Join(err, oerr))
-		}
-		domain = DefaultDomain
+	domains, err := store.Domains(ctx, b)
+	if err == nil && len(domains) > 0 {
+		err = chosen(domains, domain, report.Usage)
 	}
+	if err != nil {
+		return keepOrClose(dir, b, nil, err)
+	}
+	if len(domains) > 0 {
+		s, err := store.Open(ctx, b, store.Options{Domain: domain, Tool: tool})
+		return keepOrClose(dir, b, s, err)
+	}
+	domain = cmp.Or(domain, DefaultDomain)
 	s, err := store.Create(ctx, b, store.Options{Domain: domain, Tool: tool})
 	return keepOrClose(dir, b, s, err)
 }
@@ -74,6 +107,14 @@ func keepOrClose(dir string, b store.Backend, s *store.Store, err error) (*store
 // openError says what was to be opened. A folder of somebody else's is no store of ours, whatever the reason.
 func openError(dir string, err error) error {
 	e := &report.Error{What: "open the store " + dir, Err: err}
+	var inner *report.Error
+	if errors.As(err, &inner) {
+		e.Code, e.Means, e.Next = inner.Code, inner.Means, inner.Next
+	}
+	if st, serr := os.Stat(dir); serr == nil && !st.IsDir() {
+		e.Code, e.Means = report.NoStore, "A store is a folder, and this is none."
+		e.Next = []string{"Give an empty folder, or one that is a store already."}
+	}
 	if errors.Is(err, local.ErrForeign) {
 		e.Code = report.NoStore
 	}

@@ -2,9 +2,14 @@ package session
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -13,6 +18,7 @@ import (
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
+	"aslrescue/engine/store"
 )
 
 // Plan is what an intake will do, as it is shown, kept in a file, and held against the machine before it is done.
@@ -36,8 +42,11 @@ type PlanSource struct {
 	Serial string `toml:"serial,omitempty" json:"serial,omitempty"`
 }
 
-func planOf(o *intakeOptions, store, domain string, sources []source.Source) Plan {
-	p := Plan{Store: store, Domain: domain, Label: o.label, Compression: o.compression, Verify: o.verify}
+func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan {
+	if abs, err := filepath.Abs(dir); err == nil { // the plan may be done from another folder
+		dir = abs
+	}
+	p := Plan{Store: dir, Domain: domain, Label: o.label, Compression: o.compression, Verify: o.verify}
 	if o.noVerify {
 		p.Verify = "none"
 	}
@@ -82,15 +91,72 @@ func sizeText(n int64) string {
 	return ", " + event.Bytes(n)
 }
 
+// maxPlan is more than any plan needs.
+const maxPlan = 1 << 20
+
+// readPlanFile reads a regular file of a plan's size, and hangs on nothing else.
+func readPlanFile(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no regular file", file)
+	case st.Size() > maxPlan:
+		return nil, fmt.Errorf("%s has %d bytes, and no plan is larger than %d", file, st.Size(), maxPlan)
+	}
+	return io.ReadAll(io.LimitReader(f, maxPlan))
+}
+
+// planMistake says where in the file something is wrong, if the decoder knows.
+func planMistake(file string, err error) error {
+	var strict *toml.StrictMissingError
+	var d *toml.DecodeError
+	if errors.As(err, &strict) && len(strict.Errors) > 0 {
+		var all []string
+		for i := range strict.Errors {
+			line, col := strict.Errors[i].Position()
+			all = append(all, fmt.Sprintf("%s:%d:%d: unknown key %s", file, line, col, strings.Join(strict.Errors[i].Key(), ".")))
+		}
+		return report.Usagef("the plan %s", strings.Join(all, "; "))
+	}
+	if errors.As(err, &d) {
+		line, col := d.Position()
+		key := strings.Join(d.Key(), ".")
+		if key != "" {
+			key += ": "
+		}
+		return report.Usagef("the plan %s:%d:%d: %s%s", file, line, col, key, strings.TrimPrefix(d.Error(), "toml: "))
+	}
+	return report.Usagef("the plan %s: %w", file, err)
+}
+
 func readPlan(file string) (Plan, error) {
 	var p Plan
-	b, err := os.ReadFile(file)
+	b, err := readPlanFile(file)
 	if err != nil {
 		return p, report.Usagef("reading the plan: %w", err)
 	}
 	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
-		return p, report.Usagef("the plan %s: %w", file, err)
+		return p, planMistake(file, err)
+	}
+	if _, err := intake.Codec(intake.Compression(p.Compression)); err != nil {
+		return p, report.Usagef("the plan %s: compression: %w", file, err)
+	}
+	if !slices.Contains([]string{"new", "all", "none"}, p.Verify) {
+		return p, report.Usagef("the plan %s: verify is %q: want new, all or none", file, p.Verify)
+	}
+	if p.Domain != "" && !store.ValidDomain(p.Domain) {
+		return p, report.Usagef("the plan %s: domain %q: want 1 to 63 of a-z 0-9 - _ . beginning with a letter or digit", file, p.Domain)
+	}
+	if slices.ContainsFunc(p.Sources, func(s PlanSource) bool { return s.Path == "" && s.Kind != string(source.Stream) }) {
+		return p, report.Usagef("the plan %s: a source has no path", file)
 	}
 	if p.Store == "" || len(p.Sources) == 0 {
 		return p, report.Usagef("the plan %s names no store or no source", file)
@@ -98,12 +164,24 @@ func readPlan(file string) (Plan, error) {
 	return p, nil
 }
 
+// exactly is what a source was, to the byte.
+func (s PlanSource) exactly() string {
+	text := s.Kind
+	if id := strings.TrimSpace(strings.TrimPrefix(s.ID, s.Kind)); id != "" {
+		text += " " + id
+	}
+	if s.Size >= 0 {
+		text += fmt.Sprintf(", %d bytes", s.Size)
+	}
+	return text
+}
+
 // voids says how the machine differs from what the plan was made of; empty if it does not.
 func (p Plan) voids(now Plan) string {
 	for i, was := range p.Sources {
 		is := now.Sources[i]
 		if was.Kind != is.Kind || was.ID != is.ID || was.Size != is.Size && was.Kind != string(source.Tree) {
-			return fmt.Sprintf("%s was %s %s%s, and is %s %s%s now", was.Path, was.Kind, was.ID, sizeText(was.Size), is.Kind, is.ID, sizeText(is.Size))
+			return fmt.Sprintf("%s was %s, and is %s now", was.Path, was.exactly(), is.exactly())
 		}
 	}
 	return ""

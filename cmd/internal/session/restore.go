@@ -29,7 +29,7 @@ import (
 func restoreCommand() command {
 	var o restoreOptions
 	return command{
-		name: "restore", args: "S[:SOURCE[/PATH]]", min: 1, max: 1, does: "write a snapshot, a source or a part of a tree back", works: true,
+		name: "restore", args: "S[:SOURCE[/PATH]]", min: 1, max: 1, does: "write a snapshot, a source or a part of a tree back", works: true, exact: true,
 		help: "A tree becomes a directory, an image or device a file. DEST must not exist or be an empty directory, unless told otherwise;\n" +
 			"a file goes into DEST if that is a directory. With several sources each becomes DEST/NAME. The name of the source may be\n" +
 			"left out where there is only one. What is missing is listed, reads as zeros, and makes the exit code 3.",
