@@ -141,7 +141,7 @@ func unknown(name, file string) error {
 		if k.name == name {
 			return fmt.Errorf("belongs into %s", strings.Join(k.files, " or "))
 		}
-		if d := distance(name, k.name); d < least && (file == "" || slices.Contains(k.files, file)) {
+		if d := Distance(name, k.name); d < least && (file == "" || slices.Contains(k.files, file)) {
 			best, least = k.name, d
 		}
 	}
@@ -151,8 +151,8 @@ func unknown(name, file string) error {
 	return fmt.Errorf("unknown key; did you mean %s?", best)
 }
 
-// distance is how many letters must be added, dropped or changed to make b of a.
-func distance(a, b string) int {
+// Distance is how many letters must be added, dropped or changed to make b of a.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -89,7 +89,7 @@ func (p *program) main(ctx context.Context, args []string, std IO) int {
 		return int(pr.Finish(report.Result{Text: Tool(p.name), Fields: map[string]any{"version": Tool(p.name)}}))
 	}
 	if cmd.works {
-		signal.Ignore(syscall.SIGPIPE) // nobody reads any more: no reason to stop
+		signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // that nobody reads any more is no reason to stop; a file too large is an error as others are
 		pr.Work()
 	}
 	c := &call{program: p.name, std: std, pr: pr, json: o.json, args: rest}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/source"
@@ -69,6 +70,10 @@ func findIn(ctx context.Context, v *store.View, path string) (place, error) {
 		if err == nil || len(sources) > 1 || !errors.Is(err, artifact.ErrNotFound) {
 			return p, err
 		}
+		if whole, werr := descend(ctx, v, &sources[0], path); werr == nil || !errors.Is(werr, artifact.ErrNotFound) {
+			return whole, werr
+		}
+		return p, err
 	}
 	if len(sources) > 1 {
 		return place{}, fmt.Errorf("no source has that name: %w", artifact.ErrNotFound)
@@ -84,14 +89,40 @@ func descend(ctx context.Context, v *store.View, src *format.SourceResult, path 
 	if src.Top == nil {
 		return p, fmt.Errorf("%s is one run of bytes and holds no %q: %w", src.Name, path, artifact.ErrNotFound)
 	}
+	at := src.Name
 	for name := range strings.SplitSeq(path, "/") {
 		e, err := v.Child(ctx, p.entry, []byte(name))
+		if errors.Is(err, artifact.ErrNotFound) && !errors.Is(err, artifact.ErrDamaged) {
+			if p.entry.Type != source.Dir {
+				return p, fmt.Errorf("%q is no directory and has no %q: %w", at, name, artifact.ErrNotFound)
+			}
+			return p, fmt.Errorf("%q has no %q%s: %w", at, name, near(ctx, v, p.entry, name), artifact.ErrNotFound)
+		}
 		if err != nil {
 			return p, err
 		}
-		p.entry = e
+		p.entry, at = e, at+"/"+name
 	}
 	return p, nil
+}
+
+// near names the entries of a directory that may have been meant. Only the first thousand are looked at.
+func near(ctx context.Context, v *store.View, dir *format.Entry, name string) string {
+	var found []string
+	looked := 0
+	for e, err := range v.Dir(ctx, dir) {
+		if err != nil || looked == 1000 || len(found) == 3 {
+			break
+		}
+		looked++
+		if n := string(e.Name); strings.EqualFold(n, name) || config.Distance(n, name) <= min(2, len(name)/3) {
+			found = append(found, fmt.Sprintf("%q", n))
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return " (it has " + strings.Join(found, ", ") + ")"
 }
 
 // content is the entry that holds the bytes of a file: the first name of a file with several.

@@ -212,11 +212,38 @@ func (k *checker) result(numbers []uint64, took time.Duration) report.Result {
 		} else {
 			text += "; the data was not read, --read-data does that"
 		}
-		return report.Result{Text: text + ", " + event.Duration(took), Fields: fields}
+		text += ", " + event.Duration(took)
+		if n := len(k.c.store.Damaged()); n > 0 && len(k.c.args) == 0 {
+			fields["damaged_before"] = n
+			text += fmt.Sprintf("\n%s: %s before, and no snapshot needs that any more", k.wholeText(numbers), event.CountOf(int64(n), "object was found damaged", "objects were found damaged"))
+		}
+		return report.Result{Text: text, Fields: fields}
+	}
+	if k.healed() {
+		fields["snapshots_whole"] = true
+		k.c.text("%s", k.wholeText(numbers)+": no snapshot needs what is damaged, its content is stored anew")
 	}
 	err := k.record(k.c.store.ReportDamage(k.ctx, objects))
 	return report.Result{Fields: fields, Err: errors.Join(&report.Error{What: "verify " + k.c.dir,
 		Err: fmt.Errorf("%s: %w", event.CountOf(int64(len(k.bad)), "finding", "findings"), artifact.ErrDamaged)}, err)}
+}
+
+// healed tells whether no snapshot needs anything of what is damaged.
+func (k *checker) healed() bool {
+	for _, p := range k.bad {
+		d, err := artifact.ParseDigest(strings.TrimPrefix(p.Object, "blocks/"))
+		if _, needed := k.reach.Blocks[d]; err != nil || needed || p.Needs != "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *checker) wholeText(numbers []uint64) string {
+	if len(numbers) == 1 {
+		return fmt.Sprintf("snapshot %d is whole", numbers[0])
+	}
+	return fmt.Sprintf("all %d snapshots are whole", len(numbers))
 }
 
 func gcCommand() command {

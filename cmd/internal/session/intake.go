@@ -51,7 +51,7 @@ func StdIO() IO {
 
 // Intake is the program asl-intake. It returns the exit code.
 func Intake(ctx context.Context, args []string, std IO) int {
-	signal.Ignore(syscall.SIGPIPE) // nobody reads any more: no reason to stop
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // that nobody reads any more is no reason to stop; a file too large is an error as others are
 	var help strings.Builder
 	o, err := parseIntake(args, &help)
 	json := report.WantsJSON(args)

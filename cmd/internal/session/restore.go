@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
 	"aslrescue/engine/restore"
 	"aslrescue/engine/source"
@@ -71,6 +72,7 @@ type restorer struct {
 	warnings []restore.Warning
 	warned   map[string]int
 	files    int64
+	target   error // the first write that the place restored to did not take
 }
 
 // listed bounds what is listed of each kind; all is counted.
@@ -90,6 +92,9 @@ func runRestore(ctx context.Context, c *call, o restoreOptions) report.Result {
 	if err != nil {
 		return report.Result{Err: err}
 	}
+	if inStore(c.dir, o.to) {
+		return report.Result{Err: report.Usagef("restore: --to %s lies inside the store %s, which nothing else may write to. Choose a place outside of it", o.to, c.dir)}
+	}
 	r := &restorer{c: c, o: o, warned: map[string]int{}, m: c.meter("restoring", event.Bytes)}
 	began := time.Now()
 	dest, err := r.place(ctx, p)
@@ -98,6 +103,40 @@ func runRestore(ctx context.Context, c *call, o restoreOptions) report.Result {
 	}
 	r.m.end()
 	return r.result(p, dest, time.Since(began), err)
+}
+
+// inStore tells whether a destination lies in a store, by whatever way it is reached.
+func inStore(dir, to string) bool {
+	type inode struct{ dev, ino uint64 }
+	ours := map[inode]bool{}
+	var st unix.Stat_t
+	for _, name := range []string{".", "blocks", "segments", "logs", "snapshots"} { // one of these may be mounted elsewhere
+		if unix.Stat(filepath.Join(dir, name), &st) == nil {
+			ours[inode{uint64(st.Dev), st.Ino}] = true
+		}
+	}
+	at, err := filepath.Abs(to)
+	if err != nil {
+		return false
+	}
+	for real, err := filepath.EvalSymlinks(at); ; real, err = filepath.EvalSymlinks(at) {
+		if err == nil {
+			at = real
+			break
+		}
+		if at == "/" {
+			return false
+		}
+		at = filepath.Dir(at)
+	}
+	for ; ; at = filepath.Dir(at) {
+		if unix.Stat(at, &st) == nil && ours[inode{uint64(st.Dev), st.Ino}] {
+			return true
+		}
+		if at == "/" {
+			return false
+		}
+	}
 }
 
 // place restores one place and tells where it is now.
@@ -358,14 +397,16 @@ func (r *restorer) result(p place, dest string, took time.Duration, err error) r
 	}
 	fields := map[string]any{"from": p.name(), "to": dest, "bytes": r.done.Load(), "missing_bytes": r.lost, "missing_places": r.places, "warnings": warned, "kept": kept, "entries": r.files, "took_s": event.Seconds(took)}
 	if err != nil {
-		next := []string{"asl-admin restore --help says what --to, --merge and --overwrite do"}
-		if !errors.Is(err, fs.ErrExist) {
-			next = nil
+		means, next := "", []string(nil)
+		if errors.Is(err, fs.ErrExist) {
+			next = []string{"asl-admin restore --help says what --to, --merge and --overwrite do"}
+		} else if report.CodeOf(err) != report.Usage {
+			means, next = "The store is as it was; what was restored is not whole. A restore does not go on, it begins anew.", r.leftovers(p, dest, err)
 		}
 		if report.CodeOf(err) == report.Usage {
 			return report.Result{Err: err}
 		}
-		return report.Result{Err: &report.Error{What: fmt.Sprintf("restore %s of snapshot %d to %s", p.name(), p.view.Snapshot.Number, dest), Err: err, Next: next}, Fields: fields}
+		return report.Result{Err: &report.Error{What: fmt.Sprintf("restore %s of snapshot %d to %s", p.name(), p.view.Snapshot.Number, dest), Err: err, Means: means, Next: next}, Fields: fields}
 	}
 	text := fmt.Sprintf("%s: %s of snapshot %d restored to %s: %s%s in %s", word, event.Printable(p.name()), p.view.Snapshot.Number, dest, event.Bytes(r.done.Load()), entriesText(r.files), event.Duration(took))
 	if r.lost > 0 {
@@ -378,6 +419,29 @@ func (r *restorer) result(p place, dest string, took time.Duration, err error) r
 		text += fmt.Sprintf("; %s existed and were kept", event.CountOf(int64(kept), "entry", "entries"))
 	}
 	return report.Result{Word: word, Text: text, Fields: fields}
+}
+
+// leftovers says what to do before a restore that ended early is tried again.
+func (r *restorer) leftovers(p place, dest string, err error) []string {
+	var next []string
+	if errors.Is(err, artifact.ErrFull) {
+		next = append(next, "Make room there, or restore to another place with --to.")
+	}
+	for _, left := range []string{dest + restore.PartSuffix, dest} {
+		st, serr := os.Stat(left)
+		switch {
+		case serr != nil:
+		case st.Mode()&os.ModeDevice != 0:
+			next = append(next, dest+" is overwritten in part: restore to it once more, with --overwrite.")
+		case left != dest:
+			next = append(next, "Remove "+left+", which is not whole.")
+		case st.IsDir() && r.o.merge:
+			next = append(next, "Remove the last files made in "+dest+", which may not be whole: with --merge what exists is kept.")
+		case st.IsDir() && p.isDir():
+			next = append(next, "Remove the directory "+dest+", which is filled in part.")
+		}
+	}
+	return append(next, "Then run the same command again.")
 }
 
 func entriesText(n int64) string {

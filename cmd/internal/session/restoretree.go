@@ -258,8 +258,11 @@ func (r *restorer) step(a *ahead, p place, w *restore.TreeWriter, win *window, s
 	used := false
 	err := w.Put(s.item, func(f io.WriterAt) error {
 		used = true
-		return r.content(a, p, f, win, s)
+		return r.content(a, p, target{f, r}, win, s)
 	})
+	if r.target != nil && err == nil { // no file of this size, or no room: the tree will not be whole
+		err = fmt.Errorf("restore %s: %w", s.item.Path, r.target)
+	}
 	if s.more && !used { // it was kept, or could not be made: the rest of it is in the way
 		if err := r.skip(a); err != nil {
 			return err
@@ -270,6 +273,20 @@ func (r *restorer) step(a *ahead, p place, w *restore.TreeWriter, win *window, s
 		return nil
 	}
 	return err
+}
+
+// target remembers the first write that failed.
+type target struct {
+	f io.WriterAt
+	r *restorer
+}
+
+func (t target) WriteAt(b []byte, off int64) (int, error) {
+	n, err := t.f.WriteAt(b, off)
+	if err != nil && t.r.target == nil {
+		t.r.target = err
+	}
+	return n, err
 }
 
 func (r *restorer) skip(a *ahead) error {
