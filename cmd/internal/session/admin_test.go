@@ -385,7 +385,7 @@ func TestABrokenLogIsStillShown(t *testing.T) {
 	parts := objects(t, place, "logs")
 	flip(t, parts[len(parts)-1], 100)
 	out, errs, code := asl(t, Admin, "--store", place, "snapshots")
-	if code != 0 || !strings.Contains(errs, "the log of this store is damaged") || !strings.Contains(out, "unfinished") {
+	if code != 8 || !strings.Contains(errs, "the log of this store is damaged") || !strings.Contains(out, "unfinished") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 	out = want(t, 8, Debug, "--store", place, "log")
