@@ -113,7 +113,7 @@ func workloads() []*workload {
 		runs = append(runs, onlyImages(fmt.Sprint("run ", i), noise(50+i, 9000+16*int(i))))
 	}
 	slow := hasty(intake.None)
-	slow.ForceAfter, slow.AckEvery = -1, 0 // one block, one segment, one resume point
+	slow.ForceAfter = -1 // one block and one segment, and nothing that could be acknowledged before
 	return []*workload{
 		{name: "all kinds", worlds: []*world{one}, opts: hasty(intake.None), do: inTurn, states: 7_000, resume: 12},
 		{name: "compressed", worlds: []*world{one}, opts: hasty(intake.Fast), do: inTurn, states: 4_000, resume: 12},

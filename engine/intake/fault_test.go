@@ -272,6 +272,45 @@ func TestKilled(t *testing.T) {
 	t.Logf("killed: at %d operations", used)
 }
 
+// TestFaultsAtInit: a store that could not be made is none, and can be made when the fault is over.
+func TestFaultsAtInit(t *testing.T) {
+	w := onlyImages("images", mixed(3, 20_000))
+	cases := 0
+	for _, fault := range mediumFaults() {
+		_, used, err := eachN(t.Context(), 1, 1, func(n int) (bool, error) {
+			if n > 20 && n%16 != 0 { // 256 folders that are alike
+				return true, nil
+			}
+			f := fault
+			f.N = n
+			fsys := memfs.New()
+			faulty := faultfs.New(fsys, fsys.FailSync)
+			faulty.Inject(f)
+			b, err := local.Create(faulty, "memory")
+			if err == nil {
+				_, err = store.Create(t.Context(), b, store.Options{Domain: domain})
+			}
+			if len(faulty.Unused()) > 0 {
+				return false, err
+			}
+			for _, after := range []*memfs.FS{fsys.CrashAt(fsys.Ops(), memfs.Pattern{}), fsys} {
+				if err := beginAgain(t.Context(), after, w, err == nil); err != nil {
+					return true, fmt.Errorf("%+v: %w\n%s", f, err, failures(faulty.Trace()))
+				}
+			}
+			return true, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used == 0 {
+			t.Fatalf("the fault %+v never struck", fault)
+		}
+		cases += used
+	}
+	t.Logf("faults while a store is made: %d", cases)
+}
+
 // TestFaultsWhileReading: a read that fails is an error and never the end of the log, a missing snapshot or other content.
 func TestFaultsWhileReading(t *testing.T) {
 	one, two := newWorld("one", 1, 60_000), newWorld("two", 1, 70_000)

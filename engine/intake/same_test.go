@@ -99,12 +99,14 @@ func TestInterrupted(t *testing.T) {
 	kinds, many := newWorld("all kinds", 1, 100_000), manyFiles()
 	lazy := hasty(intake.None)
 	lazy.ForceAfter = -1
+	full := segmented() // a unit is more than a block holds
+	full.ForceAfter = -1
 	cases := 0
 	for _, c := range []struct {
 		w      *world
 		o      intake.Options
 		stride int
-	}{{kinds, hasty(intake.None), 3}, {kinds, hasty(intake.Fast), 11}, {kinds, lazy, 5}, {many, hasty(intake.None), 101}, {sparseWorld(), segmented(), 71}} {
+	}{{onlyImages("large", noise(2, 20<<20)), full, 1}, {kinds, hasty(intake.None), 3}, {kinds, hasty(intake.Fast), 11}, {kinds, lazy, 5}, {many, hasty(intake.None), 101}, {sparseWorld(), segmented(), 71}} {
 		base, err := newMedium(memfs.Options{})
 		if err != nil {
 			t.Fatal(err)
