@@ -629,7 +629,7 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 // verify reads back all blocks that this intake made: those of a run that was interrupted have most need of it.
 func (r *runner) verify(ctx context.Context, rep *Report) error {
 	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Verifying})
-	bad, err := r.s.VerifyBlocks(ctx, r.madeBlocks, r.room.workers, func(done, total, bad int64) {
+	bad, err := r.s.VerifyBlocks(ctx, r.madeBlocks, 2*r.room.workers, func(done, total, bad int64) {
 		r.emit(event.VerifyProgress{Stamp: r.now(), Done: done, Total: total, Bad: bad})
 	})
 	if err != nil {

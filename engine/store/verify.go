@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,12 +15,15 @@ import (
 )
 
 // VerifyBlocks reads blocks from the medium and checks every byte: name, directory, and every artifact's own hash. What is wrong
-// is read once more before it is called damaged. progress gets bytes and is called from several goroutines.
+// is read once more before it is called damaged. workers blocks are read at a time; 0 is two for each core. progress gets bytes and is called from several goroutines.
 func (s *Store) VerifyBlocks(ctx context.Context, ids []artifact.Digest, workers int, progress func(done, total, bad int64)) ([]format.DamagedObject, error) {
 	v := verifier{s: s, ctx: Uncached(ctx), total: s.sizeOf(ids), progress: progress}
 	next := make(chan artifact.Digest)
 	var wg sync.WaitGroup
-	for range max(1, workers) {
+	if workers <= 0 {
+		workers = 2 * runtime.GOMAXPROCS(0) // half of them wait for the medium
+	}
+	for range workers {
 		wg.Go(func() {
 			var buf, raw []byte
 			for id := range next {

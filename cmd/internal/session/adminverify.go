@@ -36,7 +36,7 @@ func verifyCommand() command {
 		},
 		flags: func(fs *flag.FlagSet) {
 			fs.BoolVar(&o.data, "read-data", false, "read every block from the medium and hash everything")
-			fs.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "`N` blocks read at a time")
+			fs.IntVar(&o.workers, "workers", 2*runtime.GOMAXPROCS(0), "`N` blocks read at a time")
 		},
 		run: func(ctx context.Context, c *call) report.Result {
 			k := &checker{c: c, ctx: ctx, o: o}

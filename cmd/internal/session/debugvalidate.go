@@ -28,7 +28,7 @@ func validateCommand() command {
 			"asl-admin verify records what it finds.",
 		examples: []string{"asl-debug --store /mnt/asl/local validate", "asl-debug --store /mnt/asl/local validate --json"},
 		flags: func(fs *flag.FlagSet) {
-			fs.IntVar(&workers, "workers", runtime.GOMAXPROCS(0), "`N` blocks read at a time")
+			fs.IntVar(&workers, "workers", 2*runtime.GOMAXPROCS(0), "`N` blocks read at a time")
 		},
 		run: func(ctx context.Context, c *call) report.Result {
 			v := &validator{c: c, ctx: ctx, workers: workers, hurt: map[string]bool{}}
