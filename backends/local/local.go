@@ -199,4 +199,4 @@ func absence(err error) error {
 }
 
 // hurt is how the system answers for an object whose file the medium, or somebody, has spoilt.
-var hurt = []error{unix.EUCLEAN, unix.EIO, unix.ELOOP, unix.EISDIR, unix.ENXIO, fs.ErrInvalid}
+var hurt = []error{unix.EUCLEAN, unix.ELOOP, unix.EISDIR, unix.ENXIO, fs.ErrInvalid}

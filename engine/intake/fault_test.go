@@ -373,8 +373,10 @@ func readAllOf(ctx context.Context, faulty *faultfs.FS, seq, part uint64, list .
 	if err != nil {
 		return medium(err)
 	}
-	if len(bad) > 0 {
-		return fmt.Errorf("a read error counts as damage: %v", bad)
+	for _, b := range bad {
+		if !b.Unread {
+			return fmt.Errorf("a read error counts as damage: %v", b)
+		}
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/store/format"
@@ -80,7 +79,7 @@ func replayPart(ctx context.Context, b Backend, st *state, visit func(uint64, fo
 	if errors.Is(err, artifact.ErrNotFound) {
 		return false, nil
 	}
-	if errors.Is(err, artifact.ErrDamaged) && !errors.Is(err, syscall.EIO) { // a read error may pass: it stops, and is no verdict
+	if errors.Is(err, artifact.ErrDamaged) { // the file itself is spoilt; a read error may pass: it stops, and is no verdict
 		return false, broken(n, err)
 	}
 	if err != nil {

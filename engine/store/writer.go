@@ -170,7 +170,8 @@ func (w *Writer) there(ctx context.Context, l location) bool {
 		return ok
 	}
 	n, err := w.s.b.Stat(ctx, "blocks/"+l.block.String())
-	ok := err == nil && (l.size == 0 || n == int64(l.size)) || err != nil && !errors.Is(err, artifact.ErrNotFound) && !errors.Is(err, artifact.ErrDamaged)
+	gone := errors.Is(err, artifact.ErrNotFound) || errors.Is(err, artifact.ErrDamaged) // any other error may pass
+	ok := err == nil && (l.size == 0 || n == int64(l.size)) || err != nil && !gone
 	w.leaned[l.block] = ok
 	if !ok {
 		w.lost = append(w.lost, l.block)
