@@ -459,3 +459,64 @@ func TestDomains(t *testing.T) {
 		t.Errorf("an empty place: %v", err)
 	}
 }
+
+// TestPartHeads: a part that verifies in itself and fits the chain must also say that it belongs here.
+func TestPartHeads(t *testing.T) {
+	fsys, s := newStore(t)
+	if err := say(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	seq, last := s.Position()
+	var hash format.Hash
+	for r, err := range store.Log(t.Context(), s.Backend(), home) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash = r.Hash
+	}
+	build := func(after format.Hash, seq uint64, change func(*format.PartHead)) []byte {
+		head := format.PartHead{Format: format.Version, Store: s.ID(), Domain: home, Part: last + 1, Nonce: format.ID{9}, Prev: after}
+		change(&head)
+		payload, err := format.Marshal(head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := format.NewPart(seq+1, after)
+		p.Add(format.PartHeadType, payload)
+		return p.Bytes()
+	}
+	for what, change := range map[string]func(*format.PartHead){
+		"":                               func(*format.PartHead) {},
+		"of another store":               func(h *format.PartHead) { h.Store[0]++ },
+		"of another domain":              func(h *format.PartHead) { h.Domain = "away" },
+		"of another number":              func(h *format.PartHead) { h.Part++ },
+		"after another record":           func(h *format.PartHead) { h.Prev[0]++ },
+		"supersedes what is whole":       func(h *format.PartHead) { h.Supersedes = last },
+		"of a format nobody has written": func(h *format.PartHead) { h.Format++ },
+	} {
+		hurt := replace(t, fsys, partFile(last+1), build(hash, seq, change))
+		b, err := local.Open(hurt, "memory")
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := store.Open(t.Context(), b, store.Options{})
+		switch {
+		case what == "":
+			if err != nil || again.Broken() != nil {
+				t.Errorf("a good part: %v, %v", err, again.Broken())
+			}
+		case err == nil && again.Broken() == nil:
+			t.Errorf("a part %s passes", what)
+		}
+	}
+	// After a torn part only one that supersedes it counts.
+	whole := build(hash, seq, func(*format.PartHead) {})
+	torn := replace(t, fsys, partFile(last+1), whole[:len(whole)-9])
+	for supersedes, good := range map[uint64]bool{last + 1: true, 0: false, last: false, last + 2: false} {
+		next := build(hash, seq, func(h *format.PartHead) { h.Part, h.Supersedes = last+2, supersedes })
+		again := reopen(t, replace(t, torn, partFile(last+2), next))
+		if good != (again.Broken() == nil) {
+			t.Errorf("part %d is torn, the next says it supersedes %d: %v", last+1, supersedes, again.Broken())
+		}
+	}
+}

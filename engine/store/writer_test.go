@@ -194,6 +194,25 @@ func TestFencing(t *testing.T) {
 	}
 }
 
+// TestNumbers: a snapshot gets the number after the last one in the log, also where its writer has not seen that yet.
+func TestNumbers(t *testing.T) {
+	fsys, s := newStore(t)
+	stores := []*store.Store{s, reopen(t, fsys), reopen(t, fsys)}
+	for i := range 7 {
+		if got := snapshot(t, stores[i%3], byte(i+1), fmt.Sprint("artifact ", i)); got != uint64(i+1) {
+			t.Fatalf("snapshot %d is number %d", i+1, got)
+		}
+	}
+	w := begin(t, stores[0], 50)
+	if err := add(t.Context(), w, true, "last"); err != nil {
+		t.Fatal(err)
+	}
+	snapshot(t, stores[1], 51, "between")
+	if snap, err := w.Snapshot(t.Context(), &format.Manifest{}); err != nil || snap.Number != 9 {
+		t.Errorf("%+v, %v", snap, err)
+	}
+}
+
 // TestNotes: every snapshot's note is signed by its writer, over its own record.
 func TestNotes(t *testing.T) {
 	_, s := newStore(t)
