@@ -27,9 +27,8 @@ var (
 	crashTwo  = step{pkg: "engine/intake", run: "TestCrash/(killed|two_at_once)", long: true}
 	crash     = step{pkg: "engine/intake", run: "TestCrash", long: true}
 
-	signals = step{pkg: "e2e/kill", run: "TestSignals"}
-	calls   = step{pkg: "e2e/kill", run: "TestCalls"}
-	kills   = step{pkg: "e2e/kill", run: "TestKills", args: "-kills 40", long: true}
+	calls = step{pkg: "e2e/kill", run: "TestCalls"}
+	kills = step{pkg: "e2e/kill", run: "TestKills", args: "-kills 40", long: true}
 )
 
 func table() []mutant {

@@ -94,8 +94,7 @@ func (c *faultCase) after(ctx context.Context, fsys *memfs.FS, k *witness, compl
 			return fmt.Errorf("after a power cut (%v): %w", p, err)
 		}
 	}
-	s, err := inspect(ctx, fsys, x)
-	if err != nil {
+	if _, err := inspect(ctx, fsys, x); err != nil {
 		return fmt.Errorf("afterwards: %w", err)
 	}
 	t := &trace{workload: &workload{worlds: c.worlds, opts: c.opts}}
@@ -103,7 +102,8 @@ func (c *faultCase) after(ctx context.Context, fsys *memfs.FS, k *witness, compl
 		return fmt.Errorf("going on: %w", err)
 	}
 	x.acks = k.until(fsys.Ops())
-	if s, err = inspect(ctx, fsys.CrashAt(fsys.Ops(), memfs.Pattern{}), x); err != nil {
+	s, err := inspect(ctx, fsys.CrashAt(fsys.Ops(), memfs.Pattern{}), x)
+	if err != nil {
 		return fmt.Errorf("after going on: %w", err)
 	}
 	if len(s.Unfinished()) > 0 || len(s.Snapshots()) != len(c.worlds) {
