@@ -15,7 +15,7 @@ import (
 )
 
 // VerifyBlocks reads blocks from the medium and checks every byte: name, directory, and every artifact's own hash. What is wrong
-// is read once more before it is called damaged. workers blocks are read at a time; 0 is two for each core. progress gets bytes and is called from several goroutines.
+// is read once more before it is called damaged. workers blocks are read at a time; 0 is two for each core. progress gets bytes, from one goroutine at a time.
 func (s *Store) VerifyBlocks(ctx context.Context, ids []artifact.Digest, workers int, progress func(done, total, bad int64)) ([]format.DamagedObject, error) {
 	v := verifier{s: s, ctx: Uncached(ctx), total: s.sizeOf(ids), progress: progress}
 	next := make(chan artifact.Digest)
@@ -90,6 +90,8 @@ func (v *verifier) block(id artifact.Digest, buf, raw []byte) ([]byte, []byte) {
 		v.hurt.Add(n)
 	}
 	if v.progress != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
 		v.progress(v.done.Add(n), v.total, v.hurt.Load())
 	}
 	return buf, raw
