@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	return tryAll(ctx, &runner{root: root, dir: dir, short: *short, sound: map[string]error{}}, all, *jobs)
+	return tryAll(ctx, &runner{root: root, dir: dir, short: *short, sound: map[string]bool{}}, all, *jobs)
 }
 
 func tryAll(ctx context.Context, r *runner, all []mutant, jobs int) error {
