@@ -98,6 +98,10 @@ func (r *runner) try(ctx context.Context, n int, m mutant) (res result) {
 			return res
 		}
 		test := failed(out)
+		if test == unnamed { // it was killed from outside, or for want of memory
+			res.verdict, res.by = broken, fmt.Sprintf("%s ended without a word of a test: %v\n%s", s, err, out)
+			return res
+		}
 		if !r.passes(ctx, s, test) { // it says nothing of the mutant then
 			asked = append(asked, s.String()+" (fails anyway: "+test+")")
 			continue
@@ -160,6 +164,8 @@ func (r *runner) test(ctx context.Context, overlay string, s step) (string, erro
 	return out.String(), err
 }
 
+const unnamed = "(no test named)"
+
 var failLine = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 
 // failed names the test that failed, as deep as it can.
@@ -176,7 +182,7 @@ func failed(out string) string {
 	case name == "" && strings.Contains(out, "panic: "):
 		return "(panic)"
 	case name == "":
-		return "(no test named)"
+		return unnamed
 	}
 	return name
 }

@@ -21,7 +21,7 @@ var (
 	same      = step{pkg: "engine/intake", run: "TestSameBlocks|TestInterrupted"}
 	writers   = step{pkg: "engine/intake", run: "TestWriters|TestFenced"}
 	gaps      = step{pkg: "engine/intake", run: "TestBad|TestSourcesThatGo|TestStreamThatBreaks|TestTreeThatGoes|TestGapsAfter"}
-	faults    = step{pkg: "engine/intake", run: "TestKilled|TestFaults"}
+	faults    = step{pkg: "engine/intake", run: "TestKilled|TestFaults", long: true}
 	flips     = step{pkg: "engine/intake", run: "TestFlips", long: true}
 	crashOne  = step{pkg: "engine/intake", run: "TestCrash/one_block"}
 	crashTwo  = step{pkg: "engine/intake", run: "TestCrash/(killed|two_at_once)", long: true}
