@@ -335,6 +335,22 @@ func (s *Store) ReportVerified(ctx context.Context, v format.Verified) error {
 	return s.appendLog(ctx, func(*state) ([]record, error) { return []record{{format.VerifiedType, v}}, nil })
 }
 
+// ReportApprovals appends consent that was given, in the order it was given.
+func (s *Store) ReportApprovals(ctx context.Context, all []format.Approval) error {
+	if len(all) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.appendLog(ctx, func(*state) ([]record, error) {
+		var recs []record
+		for _, a := range all {
+			recs = append(recs, record{format.ApprovalType, a})
+		}
+		return recs, nil
+	})
+}
+
 // LogRecord is a record and the part it stands in.
 type LogRecord struct {
 	Part uint64

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"aslrescue/backends/local"
+	"aslrescue/engine/approval"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
 	"aslrescue/engine/source"
@@ -85,7 +86,6 @@ var (
 	ErrInternal = errors.New("internal error")
 	ErrStopped  = errors.New("stopped by the operator")
 	ErrRefused  = errors.New("refused by preflight")
-	ErrApproval = errors.New("approval missing or void")
 	ErrLocked   = errors.New("another ASL Rescue is at work here")
 )
 
@@ -125,8 +125,10 @@ func table() []row {
 		{local.ErrNoPublish, Failed, "On this file system a crash could leave a half-written file under a final name.",
 			[]string{"Use a folder on ext4, XFS, btrfs or ZFS."}},
 		{ErrRefused, Refused, "Going on could do harm.", []string{"Read the STOP rows above; each says what would change it."}},
-		{ErrApproval, Approval, "Nothing is done to a pool or a snapshot without consent to exactly that.",
+		{approval.ErrMissing, Approval, "Nothing is done to a pool or a snapshot without consent to exactly that.",
 			[]string{"Run with --dry-run: it prints the plan and the approval to give."}},
+		{approval.ErrVoid, Approval, "Consent was given to something else, and nothing was done.",
+			[]string{"Run with --dry-run: it prints the plan as it is now, and the approval to give."}},
 		{artifact.ErrUnsupported, Failed, "It was written by a newer version than this one.", []string{"Use the newer version."}},
 		{artifact.ErrReadOnly, Failed, "The target cannot be written to.", []string{"Mount it writable, or give another one with --store."}},
 		{artifact.ErrNotFound, NoStore, "What was asked for is not in this store.",

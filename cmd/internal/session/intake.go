@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/approval"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
@@ -163,7 +164,7 @@ func (j *intakeJob) prepare() error {
 		return nil
 	}
 	if why := j.plan.voids(now); why != "" {
-		return &report.Error{What: "do what the plan " + o.plan + " says", Err: fmt.Errorf("%w: %s", report.ErrApproval, why), Next: []string{"make the plan again with --dry-run"}}
+		return &report.Error{What: "do what the plan " + o.plan + " says", Err: fmt.Errorf("%w: %s", approval.ErrVoid, why), Next: []string{"make the plan again with --dry-run"}}
 	}
 	return nil
 }

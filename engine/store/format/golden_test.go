@@ -288,6 +288,9 @@ func goldenRecords() []record {
 		{VerifiedType, verified},
 		{VerifiedType, Verified{Snapshot: 7, Blocks: 2, Bytes: 8_070_000, Clock: 1}},
 		{VerifiedType, Verified{All: true, Blocks: 2, Bytes: 8_070_000, Clock: 1}},
+		{ApprovalType, Approval{Plan: digestOf("import"), What: "import the pool tank, writable", How: "token", Clock: 1_800_000_300, ID: idOf(6), Verb: "import",
+			Subject: "13411770823413532103", Gate: 2, Origin: "import=13411770823413532103:0123456789abcdef", Things: []string{"pool tank (13411770823413532103)", "disk /dev/vdb (DISK1)"},
+			Commands: [][]string{{"zpool", "import", "-N", "13411770823413532103"}, {"mount", "-t", "zfs"}}}},
 		{TombstoneType, map[string]int{}},
 	}
 }

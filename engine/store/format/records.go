@@ -191,10 +191,17 @@ type Damage struct {
 
 // Approval is a plan that somebody approved.
 type Approval struct {
-	Plan  artifact.Digest `cbor:"plan"` // hash of what was shown
-	What  string          `cbor:"what"`
-	How   string          `cbor:"how"` // typed, key, config, token
-	Clock int64           `cbor:"clock"`
+	Plan     artifact.Digest `cbor:"plan"` // hash of what was shown
+	What     string          `cbor:"what"`
+	How      string          `cbor:"how"` // typed, key, config, token
+	Clock    int64           `cbor:"clock"`
+	ID       ID              `cbor:"id,omitzero"` // of this consent; a record with an id that stands already says the same once more
+	Verb     string          `cbor:"verb,omitempty"`
+	Subject  string          `cbor:"subject,omitempty"`
+	Gate     uint8           `cbor:"gate,omitempty"`
+	Origin   string          `cbor:"origin,omitempty"`   // the token, or where in the config it stands
+	Things   []string        `cbor:"things,omitempty"`   // what it was about, as shown
+	Commands [][]string      `cbor:"commands,omitempty"` // exactly
 }
 
 // Verified says that blocks were read back and found good.
