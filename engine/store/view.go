@@ -302,11 +302,8 @@ func (v *View) MapPages(ctx context.Context, root artifact.Ref) iter.Seq2[[]Stre
 			pages := min(format.MapNodePages, int(format.Pages(r.Size)-int64(i)*format.MapNodePages))
 			refs := make([]*artifact.Ref, pages)
 			if node != nil {
-				data, err := v.getTagged(ctx, *node, artifact.MapNode)
-				if err == nil {
-					refs, err = format.DecodeMapNode(data, pages)
-				}
-				if err != nil {
+				var err error
+				if refs, err = v.mapNode(ctx, *node, pages); err != nil {
 					off := int64(i) * format.MapNodePages * format.MapPageSpan
 					lost := place(off, []format.Range{{Len: min(int64(pages)*format.MapPageSpan, r.Size-off)}})
 					if !yield(lost, fmt.Errorf("map node %d: %w", i, err)) {

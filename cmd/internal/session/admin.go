@@ -19,7 +19,7 @@ func Admin(ctx context.Context, args []string, std IO) int {
 		name:  "asl-admin",
 		about: "asl-admin lists, compares, verifies and restores what a store holds.",
 		commands: []command{
-			snapshotsCommand(), showCommand(), lsCommand(), catCommand(), diffCommand(), verifyCommand(), restoreCommand(), gcCommand(), configCommand(),
+			snapshotsCommand(), showCommand(), lsCommand(), catCommand(), diffCommand(), verifyCommand(), restoreCommand(), mergeCommand(), gcCommand(), configCommand(),
 		},
 	}
 	return p.main(ctx, args, std)
@@ -135,6 +135,9 @@ func runShow(ctx context.Context, c *call) report.Result {
 	m := v.Manifest
 	fields := snapshotFields(v)
 	fields["codec"], fields["chunk"], fields["resumed"], fields["tool"], fields["base"] = m.Codec.Mode, m.Chunk, m.Resumed, m.Tool, m.Base
+	if len(m.Merged) > 0 {
+		fields["merged"] = m.Merged
+	}
 	c.row("snapshot", fields, "snapshot %d of domain %s: %s", v.Snapshot.Number, v.Snapshot.Domain, m.Result)
 	if m.Label != "" {
 		c.text("  label      %s", event.Printable(m.Label))
@@ -142,6 +145,9 @@ func runShow(ctx context.Context, c *call) report.Result {
 	c.text("  taken      %s to %s, by a clock nobody checked", clock(m.Began), clock(m.Ended))
 	c.text("  by         %s, compression %s%s", event.Printable(m.Tool), m.Codec.Mode, resumedText(m.Resumed))
 	c.text("  intake     %x", m.Intake)
+	if len(m.Merged) > 0 {
+		c.text("  merged     of the snapshots %s", strings.Trim(fmt.Sprint(m.Merged), "[]"))
+	}
 	c.text("  manifest   %s", v.Snapshot.Manifest)
 	c.text("  log        sealed at record %d, based on record %d", v.Snapshot.Seq, m.Base)
 	c.text("  bytes      %s data, %s zeros, %s new, %s known; %s of blocks", event.Bytes(m.Totals.Data), event.Bytes(m.Totals.Zero), event.Bytes(m.Totals.New), event.Bytes(m.Totals.Known), event.Bytes(m.Totals.Stored))

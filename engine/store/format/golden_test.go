@@ -343,7 +343,7 @@ func goldenManifest() *Manifest {
 	counts := Counts{1, 2, 3, 4, 5, 6, 7, 8, 9}
 	return &Manifest{
 		Format: Version, Store: idOf(9), Domain: "default", Intake: idOf(1), Base: 4711, Parent: 6, Label: "jövő", Result: "complete", Tool: "asl-intake 1",
-		Chunk: chunk.Default(), Codec: Codecs{"none", "", 0}, Resumed: 2, Began: 1_800_000_000, Ended: 1_800_000_400, Totals: counts.Add(counts),
+		Chunk: chunk.Default(), Codec: Codecs{"none", "", 0}, Resumed: 2, Merged: []uint64{3, 5}, Began: 1_800_000_000, Ended: 1_800_000_400, Totals: counts.Add(counts),
 		Sources: []SourceResult{
 			{SourceID: SourceID{Kind: "tree", Path: []byte("/home"), Name: "home", ID: "tree /home 2049 2", Size: -1}, Top: &top, Length: 5000, Counts: counts,
 				Gaps: []GapRow{{Path: []byte("x\xff"), Off: 0, Len: 10, Kind: "untried", Why: "gone"}}, GapsAll: 2000, Errors: []string{"x: permission denied"}, Changed: []string{"y: grew"}},

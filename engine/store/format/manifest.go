@@ -68,6 +68,7 @@ type Manifest struct {
 	Sources []SourceResult `cbor:"sources"`
 	Totals  Counts         `cbor:"totals"`
 	Resumed int            `cbor:"resumed,omitempty"` // how often another writer took over
+	Merged  []uint64       `cbor:"merged,omitempty"`  // the snapshots that this one was made of
 	Began   int64          `cbor:"began"`             // by a clock nobody checked
 	Ended   int64          `cbor:"ended"`
 }
