@@ -51,9 +51,12 @@ const (
 	MapPage Tag = 0x4153_0001 // ranges of one map page
 	MapNode Tag = 0x4153_0002 // references of map pages
 	MapRoot Tag = 0x4153_0003 // references of map nodes, and the size
-	DirPage Tag = 0x4153_0010 // entries of a directory, sorted
-	DirRoot Tag = 0x4153_0011 // references of a directory's pages
-	TreeLog Tag = 0x4153_0020 // what an unfinished walk has seen, to go on from
+	// Of a linear source that is hurt, and of one whose intake is not finished.
+	LoosePage Tag = 0x4153_0004 // a map page whose cuts are not final
+	FaultPage Tag = 0x4153_0005 // why ranges are missing
+	DirPage   Tag = 0x4153_0010 // entries of a directory, sorted
+	DirRoot   Tag = 0x4153_0011 // references of a directory's pages
+	TreeLog   Tag = 0x4153_0020 // what an unfinished walk has seen, to go on from
 )
 
 func (t Tag) String() string {
@@ -66,6 +69,10 @@ func (t Tag) String() string {
 		return "map-node"
 	case MapRoot:
 		return "map-root"
+	case LoosePage:
+		return "loose-page"
+	case FaultPage:
+		return "fault-page"
 	case DirPage:
 		return "dir-page"
 	case DirRoot:

@@ -18,6 +18,7 @@ const (
 	Zero       RangeKind = 2 // read, and all zeros
 	Unreadable RangeKind = 3 // tried, and the medium gave an error
 	Untried    RangeKind = 4 // not tried yet, or not by choice
+	Unstable   RangeKind = 5 // read more than once, and the reads differ: no byte of it is vouched for
 )
 
 func (k RangeKind) String() string {
@@ -30,6 +31,8 @@ func (k RangeKind) String() string {
 		return "unreadable"
 	case Untried:
 		return "untried"
+	case Unstable:
+		return "unstable"
 	}
 	return "unknown"
 }
@@ -37,8 +40,10 @@ func (k RangeKind) String() string {
 // Gap is a range that holds no data.
 type Gap struct {
 	Off, Len int64     // bytes
-	Kind     RangeKind // Unreadable or Untried
+	Kind     RangeKind // Unreadable, Untried or Unstable
 	Why      string    // the error, for people
+	Errno    uint16    // Linux's number of the last error; 0 where none is known
+	Tries    uint32    // how often it was read in vain; 0 where that was not counted
 }
 
 // Kind is the shape of a source.

@@ -61,7 +61,9 @@ func (r *Reach) Walk(ctx context.Context, v *View, problem func(Problem)) error 
 		var err error
 		switch {
 		case src.Root != nil:
-			err = w.mapRoot(ctx, *src.Root, src.Name)
+			if err = w.mapRoot(ctx, *src.Root, src.Name); err == nil {
+				err = w.faults(ctx, src.Faults, src.Name)
+			}
 		case src.Top != nil:
 			err = w.dir(ctx, src.Top, src.Name)
 		}
@@ -201,6 +203,34 @@ func (w *reacher) ranges(ctx context.Context, page []Stretch, who string) error 
 		}
 	}
 	return ctx.Err()
+}
+
+// faults notes fault pages, and what the reads of unstable ranges gave.
+func (w *reacher) faults(ctx context.Context, pages []artifact.Ref, who string) error {
+	for _, ref := range pages {
+		first, err := w.first(ctx, ref)
+		if !first && err == nil {
+			continue
+		}
+		var rows []format.Fault
+		if err == nil {
+			rows, err = w.v.faultPage(ctx, ref)
+		}
+		for _, f := range rows {
+			for _, b := range f.Readings {
+				var r artifact.Ref
+				if err == nil && r.UnmarshalBinary(b) == nil {
+					err = w.need(ctx, r)
+				}
+			}
+		}
+		if err != nil {
+			if err = w.hurt(ctx, ref, who+": why ranges are missing", err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (w *reacher) dir(ctx context.Context, dir *format.Entry, who string) error {

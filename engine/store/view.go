@@ -350,6 +350,31 @@ func (v *View) mapPage(ctx context.Context, ref *artifact.Ref, off, span int64) 
 	return place(off, ranges), nil
 }
 
+// Faults gives why ranges of a linear source are missing, in order of offset. An error stands for a page of them.
+func (v *View) Faults(ctx context.Context, src *format.SourceResult) iter.Seq2[format.Fault, error] {
+	return func(yield func(format.Fault, error) bool) {
+		for _, ref := range src.Faults {
+			rows, err := v.faultPage(ctx, ref)
+			if err != nil && !yield(format.Fault{}, err) {
+				return
+			}
+			for _, f := range rows {
+				if !yield(f, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (v *View) faultPage(ctx context.Context, ref artifact.Ref) ([]format.Fault, error) {
+	data, err := v.getTagged(ctx, ref, artifact.FaultPage)
+	if err != nil {
+		return nil, fmt.Errorf("fault page: %w", err)
+	}
+	return format.DecodeFaultPage(data)
+}
+
 func place(off int64, ranges []format.Range) []Stretch {
 	out := make([]Stretch, len(ranges))
 	for i, r := range ranges {

@@ -304,6 +304,12 @@ func decodeArtifact(tag artifact.Tag, data []byte) (any, error) {
 	case artifact.MapRoot:
 		v, err := format.DecodeMapRoot(data)
 		return &v, err
+	case artifact.LoosePage:
+		var v []format.LooseRange
+		return &v, format.Unmarshal(data, &v)
+	case artifact.FaultPage:
+		v, err := format.DecodeFaultPage(data)
+		return &v, err
 	case artifact.DirPage:
 		v, err := format.DecodeDirPage(data)
 		return &v, err

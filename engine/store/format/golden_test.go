@@ -372,6 +372,8 @@ var (
 		{Name: []byte("x\xff"), Type: source.Regular, Size: 9, Err: "permission denied"},
 	}
 	goldenDirRoot = []DirPageRef{{First: []byte("a"), Ref: refOf("page 0")}, {First: []byte("b"), Ref: refOf("page 1")}}
+	goldenLoose   = []LooseRange{looseRange(dataRange("a", 65536), 0, 0), looseRange(gapRange(Untrimmed, 65536), 5, 1), looseRange(gapRange(source.Unreadable, 512), 61, 3), looseRange(gapRange(Unscraped, 1024), 5, 1)}
+	goldenFaults  = []Fault{{Off: 512, Len: 1024, Kind: source.Unreadable, Errno: 61, Tries: 3, Readings: [][]byte{}}, {Off: 1 << 40, Len: 512, Kind: source.Untried, Readings: [][]byte{}}, {Off: 2 << 40, Len: 4096, Kind: source.Unstable, Tries: 2, Readings: [][]byte{dataRange("a", 1).Ref, dataRange("b", 1).Ref}}}
 	goldenTreeLog = []SeenFile{goldenRow, {Path: []byte("z"), Content: Entry{Size: 1 << 40, Map: refAt("map root")}}}
 )
 
@@ -386,8 +388,14 @@ var goldenCBOR = []struct {
 	{"map-root", goldenMapRoot, func(b []byte) (any, error) { return DecodeMapRoot(b) }},
 	{"dir-page", goldenDirPage, func(b []byte) (any, error) { return DecodeDirPage(b) }},
 	{"dir-root", goldenDirRoot, func(b []byte) (any, error) { return DecodeDirRoot(b) }},
+	{"loose-page", goldenLoose, func(b []byte) (any, error) { return DecodeLoosePage(b, 65536+65536+1536) }},
+	{"fault-page", goldenFaults, func(b []byte) (any, error) { return DecodeFaultPage(b) }},
 	{"tree-log", goldenTreeLog, func(b []byte) (any, error) { return DecodeTreeLog(b) }},
 	{"manifest", goldenManifest(), func(b []byte) (any, error) { return DecodeManifest(artifact.HashBytes(b), b) }},
+}
+
+func looseRange(r Range, errno uint16, tries uint32) LooseRange {
+	return LooseRange{Kind: r.Kind, Len: r.Len, Ref: r.Ref, Errno: errno, Tries: tries}
 }
 
 func sumOf(ranges []Range) (n int64) {

@@ -23,14 +23,15 @@ type GapRow struct {
 // SourceResult is what became of one source.
 type SourceResult struct {
 	SourceID
-	Root    *artifact.Ref `cbor:"root,omitempty"` // MapRoot of a linear source
-	Top     *Entry        `cbor:"top,omitempty"`  // of a tree
-	Length  int64         `cbor:"length"`         // bytes; of a tree the sum of its files
-	Counts  Counts        `cbor:"counts"`
-	Gaps    []GapRow      `cbor:"gaps,omitempty"`
-	GapsAll int64         `cbor:"gaps_all,omitempty"` // their number, also of those not listed
-	Errors  []string      `cbor:"errors,omitempty"`   // the first that could not be read, and why
-	Changed []string      `cbor:"changed,omitempty"`  // what changed while it was read
+	Root    *artifact.Ref  `cbor:"root,omitempty"` // MapRoot of a linear source
+	Top     *Entry         `cbor:"top,omitempty"`  // of a tree
+	Length  int64          `cbor:"length"`         // bytes; of a tree the sum of its files
+	Counts  Counts         `cbor:"counts"`
+	Gaps    []GapRow       `cbor:"gaps,omitempty"`
+	GapsAll int64          `cbor:"gaps_all,omitempty"` // their number, also of those not listed
+	Faults  []artifact.Ref `cbor:"faults,omitempty"`   // of a linear source: fault pages, in order of offset
+	Errors  []string       `cbor:"errors,omitempty"`   // the first that could not be read, and why
+	Changed []string       `cbor:"changed,omitempty"`  // what changed while it was read
 }
 
 // Whole tells whether nothing is missing of the source and nothing changed under the reader.
@@ -44,6 +45,11 @@ func (r *SourceResult) check() error {
 		return damaged("want a root or a top entry")
 	}
 	if r.Root != nil {
+		for i := range r.Faults {
+			if err := checkRef(&r.Faults[i]); err != nil {
+				return err
+			}
+		}
 		return checkRef(r.Root)
 	}
 	if r.Top.Type != source.Dir {

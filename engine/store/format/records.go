@@ -125,6 +125,7 @@ type SourceState struct {
 	Done     bool           `cbor:"done,omitempty"`
 	Counts   Counts         `cbor:"counts"`
 	Map      *MapState      `cbor:"map,omitempty"`      // linear sources
+	Passes   *Passes        `cbor:"passes,omitempty"`   // linear sources that are read by passes
 	Logs     []artifact.Ref `cbor:"logs,omitempty"`     // trees
 	Tail     []SeenFile     `cbor:"tail,omitempty"`     // trees: rows since the last log
 	File     *SeenFile      `cbor:"file,omitempty"`     // trees: a long file being read …

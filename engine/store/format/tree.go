@@ -46,7 +46,7 @@ func (r Range) Artifact() (artifact.Ref, error) {
 // check refuses what no encoder writes.
 func (r Range) check() error {
 	switch {
-	case r.Kind < source.Data || r.Kind > source.Untried:
+	case r.Kind < source.Data || r.Kind > source.Unstable:
 		return unsupported("range of kind %d", r.Kind)
 	case r.Len <= 0:
 		return damaged("range of %d bytes", r.Len)
