@@ -92,7 +92,7 @@ func TestOnlyTheBadSectorsAreGaps(t *testing.T) {
 					gaps[k].Len += end - s*512
 					continue
 				}
-				gaps = append(gaps, Gap{s * 512, end - s*512, Unreadable, no.Error()})
+				gaps = append(gaps, Gap{Off: s * 512, Len: end - s*512, Kind: Unreadable, Why: no.Error()})
 			}
 			d := &disk{data: data, bad: bad}
 			l := imageOf(d, int64(len(data)))
@@ -158,7 +158,7 @@ func TestAFailedReadIsNotMadeAgain(t *testing.T) {
 	for _, size := range []int{100, 512, 4096, 64 << 10, 1 << 20, 4 << 20} {
 		d := &disk{data: randomBytes(4<<20, 8), bad: map[int64]unix.Errno{0: unix.EIO}}
 		_, gaps, err := imageOf(d, 4<<20).Read(t.Context(), make([]byte, size), 0)
-		if want := []Gap{{0, int64(min(size, 512)), Unreadable, "input/output error"}}; err != nil || !reflect.DeepEqual(gaps, want) {
+		if want := []Gap{{Off: 0, Len: int64(min(size, 512)), Kind: Unreadable, Why: "input/output error"}}; err != nil || !reflect.DeepEqual(gaps, want) {
 			t.Errorf("%d bytes: %v, %v; want %v", size, gaps, err, want)
 		}
 		for k, c := range d.seen {
@@ -245,7 +245,7 @@ func TestFineReaderSavesWhatThePageCacheHides(t *testing.T) {
 	l := imageOf(coarse, int64(len(data)))
 	l.fine = fine
 	_, gaps, err := l.Read(t.Context(), make([]byte, len(data)), 0)
-	if want := []Gap{{9 * 512, 512, Unreadable, "input/output error"}}; err != nil || !reflect.DeepEqual(gaps, want) {
+	if want := []Gap{{Off: 9 * 512, Len: 512, Kind: Unreadable, Why: "input/output error"}}; err != nil || !reflect.DeepEqual(gaps, want) {
 		t.Fatalf("%v, %v; want %v", gaps, err, want)
 	}
 }
@@ -588,7 +588,7 @@ func TestDeviceWithRealReadErrors(t *testing.T) {
 	defer l.Close()
 	buf := make([]byte, len(data))
 	n, gaps, err := l.Read(t.Context(), buf, 0)
-	want := []Gap{{cut, int64(len(data)) - cut, Unreadable, unix.EIO.Error()}}
+	want := []Gap{{Off: cut, Len: int64(len(data)) - cut, Kind: Unreadable, Why: unix.EIO.Error()}}
 	if err != nil || n != len(data) || !reflect.DeepEqual(gaps, want) {
 		t.Fatalf("%d, %v, %v; want %v", n, gaps, err, want)
 	}
