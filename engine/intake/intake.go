@@ -387,6 +387,7 @@ func (r *runner) feed(ctx context.Context, fed, work chan<- *unit) error {
 	for i, src := range r.sources {
 		st := &r.point.State[i]
 		if st.Done {
+			r.tellDone(i, src.Info(), st)
 			continue
 		}
 		if err := r.feedSource(&f, i, src, st); err != nil {
@@ -403,10 +404,27 @@ func (r *runner) feed(ctx context.Context, fed, work chan<- *unit) error {
 	return nil
 }
 
-func (r *runner) feedSource(f *feeder, i int, src source.Source, st *format.SourceState) error {
-	info := src.Info()
+// tellOpened says that a source is read from here on, and what an earlier run has settled of it.
+func (r *runner) tellOpened(i int, info source.Info, st *format.SourceState) {
 	r.emit(event.SourceOpened{Stamp: r.now(), Source: r.begin.Sources[i].Name, Kind: string(info.Kind), Path: info.Path, Model: info.Model,
 		Serial: info.Serial, Size: info.Size, Resumed: counts(st.Counts)})
+}
+
+// tellDone says of a source that an earlier run finished that it is; without it a total would never be reached.
+func (r *runner) tellDone(i int, info source.Info, st *format.SourceState) {
+	r.tellOpened(i, info, st)
+	root := ""
+	if f := st.Finished; f != nil && f.Root != nil {
+		root = f.Root.String()
+	} else if f != nil && f.Top != nil && f.Top.Dir != nil {
+		root = f.Top.Dir.String()
+	}
+	r.emit(event.SourceDone{Stamp: r.now(), Source: r.begin.Sources[i].Name, Root: root, Counts: counts(st.Counts)})
+}
+
+func (r *runner) feedSource(f *feeder, i int, src source.Source, st *format.SourceState) error {
+	info := src.Info()
+	r.tellOpened(i, info, st)
 	switch src := src.(type) {
 	case source.TreeSource:
 		defer r.measure(f.ctx, i, src)()

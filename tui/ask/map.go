@@ -39,12 +39,12 @@ func Maps(maps []Map, e event.Event) []Map {
 		if e.Size <= 0 || e.Kind == "tree" || e.Kind == "stream" {
 			return maps
 		}
-		m := Map{Source: e.Source, Size: e.Size, Cells: make([]Cell, MapCells), last: e.Resumed, off: e.Resumed.Settled()}
-		m.fill(0, m.off, Known)
-		if i := at(maps, e.Source); i >= 0 {
-			maps[i] = m
+		if i := at(maps, e.Source); i >= 0 && maps[i].Size == e.Size { // it goes on after a pause: what was seen stays
+			maps[i].last, maps[i].off = e.Resumed, e.Resumed.Settled()
 			return maps
 		}
+		m := Map{Source: e.Source, Size: e.Size, Cells: make([]Cell, MapCells), last: e.Resumed, off: e.Resumed.Settled()}
+		m.fill(0, m.off, Known)
 		return append(maps, m)
 	case event.SourceProgress:
 		if i := at(maps, e.Source); i >= 0 {
