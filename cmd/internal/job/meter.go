@@ -82,7 +82,9 @@ func (m *Meter) Slowest() ask.Slowest {
 // source does not take most of it, something behind it does: the place if it stores most of the time, the cores if they are busy,
 // and else what is left, room for what was read.
 func slowest(reading, storing, cpu float64, name string) ask.Slowest {
-	percent := func(what string, f float64) string { return fmt.Sprintf("%s %d%% of the time", what, int(min(f, 1)*100)) }
+	percent := func(what string, f float64) string {
+		return fmt.Sprintf("%s %d%% of the time", what, int(min(f, 1)*100))
+	}
 	switch {
 	case reading >= 0.6 && reading >= cpu:
 		return ask.Slowest{Part: ask.Source, Name: name, Why: percent("waited for", reading)}
