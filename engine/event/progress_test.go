@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/json"
 	"math"
 	"reflect"
 	"testing"
@@ -160,5 +161,33 @@ func TestACloneSharesNothing(t *testing.T) {
 	p.Apply(SourceProgress{Source: "a", Counts: Counts{Data: 5}})
 	if c.Sources[0].Counts.Data != 0 {
 		t.Error("the clone moved with the original")
+	}
+}
+
+// Who gets a Progress through a socket in the middle folds on and has what those have who folded from the beginning.
+func TestAProgressGoesThroughJSONWhole(t *testing.T) {
+	p := begin(1e12, 5e9)
+	p.Apply(Message{Stamp: At(0), Level: Warning, Text: "x"})
+	steady(p, 0, 12, 100e6)
+	for _, zero := range []*Progress{p, {}} {
+		b, err := json.Marshal(zero)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var q Progress
+		if err := json.Unmarshal(b, &q); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(*zero, q) {
+			t.Fatalf("got  %+v\nwant %+v", q, *zero)
+		}
+		steady(&q, 12, 5, 70e6)
+		steady(zero, 12, 5, 70e6)
+		if q.Rate() != zero.Rate() || q.ETA() != zero.ETA() || q.Percent() != zero.Percent() {
+			t.Errorf("folding on gives %v %v, want %v %v", q.Rate(), q.ETA(), zero.Rate(), zero.ETA())
+		}
+	}
+	if err := json.Unmarshal([]byte(`{"Sources":[{"Name":"a"}],"meters":[]}`), new(Progress)); err == nil {
+		t.Error("a source without its rate was read")
 	}
 }
