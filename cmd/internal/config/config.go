@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"aslrescue/backends/zfs"
+	"aslrescue/engine/approval"
 	"aslrescue/engine/store"
 )
 
@@ -30,6 +32,9 @@ const (
 type Config struct {
 	Mode           Mode
 	LocalMount     string // where the local store is or will be mounted
+	LocalDataset   string // of a pool, mounted there: POOL/DATASET, the pool by name or GUID; empty: local.mount is there already
+	ApproveImport  string // pools that a run without a person may import: names or GUIDs, blanks between them
+	ZFSSnapshots   string // yes: the dataset gets a snapshot of ZFS after each sealed one of ours
 	RemoteEndpoint string // https:// or s3://; empty: none
 	DomainID       string
 
@@ -68,6 +73,9 @@ func keys() []key {
 	return []key{
 		{"mode", asl, func(c *Config) *string { return (*string)(&c.Mode) }, checkMode},
 		{"local.mount", asl, func(c *Config) *string { return &c.LocalMount }, checkPath},
+		{"local.dataset", asl, func(c *Config) *string { return &c.LocalDataset }, checkDataset},
+		{"local.zfs-snapshots", asl, func(c *Config) *string { return &c.ZFSSnapshots }, checkYesNo},
+		{"approve.import", asl, func(c *Config) *string { return &c.ApproveImport }, checkPools},
 		{"remote.endpoint", asl, func(c *Config) *string { return &c.RemoteEndpoint }, checkEndpoint},
 		{"domain.id", []string{"asl.conf", "federation.conf"}, func(c *Config) *string { return &c.DomainID }, checkDomain},
 	}
@@ -75,7 +83,7 @@ func keys() []key {
 
 // Default is the Config where nobody said anything.
 func Default() *Config {
-	c := &Config{Mode: Auto, LocalMount: "/mnt/asl/local", DomainID: "rescue-domain", origins: map[string]string{}}
+	c := &Config{Mode: Auto, LocalMount: "/mnt/asl/local", ZFSSnapshots: "no", DomainID: "rescue-domain", origins: map[string]string{}}
 	for _, k := range keys() {
 		c.origins[k.name] = "default"
 	}
@@ -207,6 +215,37 @@ func checkPath(s string) error {
 		return fmt.Errorf("%q is not an absolute path without detours", s)
 	}
 	return nil
+}
+
+func checkDataset(s string) error {
+	if s != "" && !zfs.ValidDataset(s) {
+		return fmt.Errorf("%q: want POOL/DATASET, the pool by its name or GUID", s)
+	}
+	return nil
+}
+
+func checkYesNo(s string) error {
+	if s != "yes" && s != "no" {
+		return fmt.Errorf("%q: want yes or no", s)
+	}
+	return nil
+}
+
+func checkPools(s string) error {
+	for p := range strings.FieldsSeq(s) {
+		if !zfs.ValidDataset(p + "/x") {
+			return fmt.Errorf("%q is neither the name of a pool nor a GUID", p)
+		}
+	}
+	return nil
+}
+
+// Approvals are the pools that a run without a person may import, and where that stands.
+func (c *Config) Approvals() (all []approval.Entry) {
+	for p := range strings.FieldsSeq(c.ApproveImport) {
+		all = append(all, approval.Entry{Value: p, Origin: c.Origin("approve.import")})
+	}
+	return all
 }
 
 func checkEndpoint(s string) error {

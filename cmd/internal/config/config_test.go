@@ -56,7 +56,7 @@ func TestWithoutFilesEverythingIsDefault(t *testing.T) {
 
 func TestLaterBeatsEarlier(t *testing.T) {
 	w := folder(t,
-		"asl.conf", "mode = \"local\"\n[local]\nmount = '/mnt/a'\n[domain]\nid = one",
+		"asl.conf", "mode = \"local\"\n[local]\nmount = '/mnt/a'\n[domain]\nid = one\n[approve]\nimport = 'tank 8066927676112265382'",
 		"federation.conf", "domain.id = two\n",
 		"cmdline", "BOOT_IMAGE=/vmlinuz asl.mode=remote quiet \"asl.local.mount=/mnt/with blank\" asl.remote.endpoint=s3://bucket/prefix\n")
 	c, err := Load(w, Flag{"local.mount", "/mnt/c", "--store"})
@@ -66,6 +66,9 @@ func TestLaterBeatsEarlier(t *testing.T) {
 	want := []Setting{
 		{"mode", "remote", "kernel command line"},
 		{"local.mount", "/mnt/c", "--store"},
+		{"local.dataset", "", "default"},
+		{"local.zfs-snapshots", "no", "default"},
+		{"approve.import", "tank 8066927676112265382", filepath.Join(w.Dir, "asl.conf") + ":7"},
 		{"remote.endpoint", "s3://bucket/prefix", "kernel command line"},
 		{"domain.id", "two", filepath.Join(w.Dir, "federation.conf") + ":1"},
 	}
@@ -73,6 +76,9 @@ func TestLaterBeatsEarlier(t *testing.T) {
 		if s != want[i] {
 			t.Errorf("got %+v, want %+v", s, want[i])
 		}
+	}
+	if got := c.Approvals(); len(got) != 2 || got[1].Value != "8066927676112265382" || got[1].Origin != filepath.Join(w.Dir, "asl.conf")+":7" {
+		t.Errorf("approvals: %+v", got)
 	}
 	c, err = Load(w)
 	if err != nil || c.LocalMount != "/mnt/with blank" {
@@ -90,6 +96,9 @@ func TestMistakesSayWhereAndWhatWasMeant(t *testing.T) {
 		{"logging.conf", "domain.id = x", ":1:1: domain.id: belongs into asl.conf or federation.conf"},
 		{"asl.conf", "mode = fast", `:1:1: mode: "fast" is none of auto, local, remote`},
 		{"asl.conf", "local.mount = mnt", `:1:1: local.mount: "mnt" is not an absolute path without detours`},
+		{"asl.conf", "local.dataset = tank", `:1:1: local.dataset: "tank": want POOL/DATASET, the pool by its name or GUID`},
+		{"asl.conf", "approve.import = 'tank -f'", `:1:1: approve.import: "-f" is neither the name of a pool nor a GUID`},
+		{"asl.conf", "local.zfs-snapshots = maybe", `:1:1: local.zfs-snapshots: "maybe": want yes or no`},
 		{"asl.conf", "local.mount = [\"/a\", \"/b\"]", ":1:1: local.mount: want one value, not a list"},
 		{"asl.conf", "remote.endpoint = http://x", ":1:1: remote.endpoint: want https://HOST or s3://BUCKET/PREFIX"},
 		{"asl.conf", "remote.endpoint = https://me:pw@x", ":1:1: remote.endpoint: holds a name or password: secrets never stand in a config file"},
