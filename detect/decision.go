@@ -8,6 +8,8 @@ type Policy struct {
 	Pin        string   `json:"pin,omitempty"`      // of the endpoint's key, "sha256:<64 hex>"
 	Approved   []string `json:"approved,omitempty"` // pools that may be imported without asking: GUIDs, or names
 	Sources    []string `json:"sources,omitempty"`  // what is to be taken in: serials, WWNs, paths; empty: not known yet
+	HostID     HostID   `json:"hostid,omitempty"`   // the one our own imports use; 0: none
+	Need       int64    `json:"need,omitempty"`     // bytes the sources have together, if it is known better than from Sources
 	Mistakes   []string `json:"mistakes,omitempty"` // in config files; defaults stand in their place
 }
 

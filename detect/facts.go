@@ -276,7 +276,9 @@ type Pool struct {
 
 // PoolLabels is what the labels say of a pool. They are read by us; nothing of it needs ZFS.
 type PoolLabels struct {
-	State    string   `json:"state"` // active, exported, destroyed
+	State    string   `json:"state"`              // active, exported, destroyed
+	Health   string   `json:"health"`             // ONLINE, DEGRADED, UNAVAIL, by which of its parts are here
+	Complete bool     `json:"complete,omitempty"` // the labels prove that they know every top-level vdev
 	HostID   HostID   `json:"hostid,omitempty"`
 	HostName string   `json:"hostname,omitempty"`
 	Txg      uint64   `json:"txg,omitempty"`
@@ -284,8 +286,7 @@ type PoolLabels struct {
 	MMP      bool     `json:"multihost,omitempty"` // whoever has the pool leaves signs of life
 	Version  uint64   `json:"version,omitempty"`
 	Features []string `json:"features_for_read,omitempty"`
-	Vdevs    []Vdev   `json:"vdevs,omitempty"`    // top-level ones that a label was found of
-	Tops     int      `json:"tops,omitempty"`     // how many top-level vdevs the pool has
+	Vdevs    []Vdev   `json:"vdevs,omitempty"`    // top-level ones, also those of which no label is here
 	Problems []string `json:"problems,omitempty"` // labels that are damaged or contradict each other
 }
 
@@ -295,11 +296,12 @@ type Vdev struct {
 	Type     string `json:"type"`             // disk, file, mirror, raidz, draid, spare, replacing, missing, hole
 	Parity   int    `json:"parity,omitempty"` // of raidz and draid
 	Log      bool   `json:"log,omitempty"`
-	Path     string `json:"path,omitempty"`   // where its own host had it
-	Device   string `json:"device,omitempty"` // where it is here: "/dev/sdb1"; empty: not here
-	Disk     string `json:"disk,omitempty"`   // "sdb"
-	Labels   int    `json:"labels,omitempty"` // how many of its four are good
-	Offline  bool   `json:"offline,omitempty"`
+	Path     string `json:"path,omitempty"`     // where its own host had it
+	Device   string `json:"device,omitempty"`   // where it is here: "/dev/sdb1"; empty: not here
+	Disk     string `json:"disk,omitempty"`     // "sdb"
+	Labels   int    `json:"labels,omitempty"`   // how many of its four are good
+	Presence string `json:"presence,omitempty"` // of a leaf: present, missing, behind, out; of a top-level vdev also unknown
+	Health   string `json:"health"`             // ONLINE, DEGRADED, UNAVAIL
 	Children []Vdev `json:"children,omitempty"`
 }
 
@@ -310,9 +312,28 @@ type PoolListed struct {
 	Status    string       `json:"status,omitempty"` // its words, only to be looked up by
 	Action    string       `json:"action,omitempty"`
 	Comment   string       `json:"comment,omitempty"`
-	MsgID     string       `json:"msgid,omitempty"` // ZFS-8000-EY
+	Reason    Reason       `json:"reason,omitempty"` // what Status means
+	MsgID     string       `json:"msgid,omitempty"`  // ZFS-8000-EY
 	Config    []ListedVdev `json:"config,omitempty"`
 }
+
+// Reason is what the words of zpool's status line mean. Its advice is not repeated: some of it destroys pools.
+type Reason string
+
+// The reasons.
+const (
+	ReasonHost         Reason = "hostid-mismatch" // last used by another system
+	ReasonHostActive   Reason = "hostid-active"   // another system has it now
+	ReasonHostRequired Reason = "hostid-required" // multihost is on, and this system has no hostid
+	ReasonMissing      Reason = "missing-device"
+	ReasonCorrupt      Reason = "corrupt"
+	ReasonFeatureRead  Reason = "feature-read"  // cannot be read with this ZFS
+	ReasonFeatureWrite Reason = "feature-write" // can only be read
+	ReasonVersion      Reason = "version"
+	ReasonLog          Reason = "log-missing"
+	ReasonUpgrade      Reason = "old-format" // works, and could be upgraded: never by us
+	ReasonOther        Reason = "other"
+)
 
 // ListedVdev is a line of its config.
 type ListedVdev struct {
