@@ -71,11 +71,11 @@ func Built() detect.Facts {
 		ZFS:   &detect.ZFS{Loaded: true, Module: "2.3.4", Installed: true, Tools: true, Version: "2.3.4", HostID: 0x007f0101},
 		Pools: []detect.Pool{
 			{GUID: 4155087734532234877, Name: "tank",
-				Labels: &detect.PoolLabels{State: "active", HostID: 0x8425a0b1, HostName: "nas1", Txg: 184_223, Written: seen, Version: 5000, Tops: 1,
+				Labels: &detect.PoolLabels{State: "active", Health: "ONLINE", Complete: true, HostID: 0x8425a0b1, HostName: "nas1", Txg: 184_223, Written: seen, Version: 5000,
 					Vdevs: []detect.Vdev{{GUID: 9_123, Type: "mirror", Labels: 4, Children: []detect.Vdev{vdev("sdd", 71), vdev("sde", 72)}}}},
 				Listed: &detect.PoolListed{State: "ONLINE", Config: []detect.ListedVdev{{Depth: 0, Name: "tank", State: "ONLINE"}, {Depth: 1, Name: "mirror-0", State: "ONLINE"}, {Depth: 2, Name: "sdd", State: "ONLINE"}, {Depth: 2, Name: "sde", State: "ONLINE"}}}},
 			{GUID: 1200457781902334112, Name: "old",
-				Labels: &detect.PoolLabels{State: "exported", HostID: 0x8425a0b1, HostName: "nas1", Txg: 90_411, Written: seen - 40_000_000, Version: 5000, Tops: 1,
+				Labels: &detect.PoolLabels{State: "exported", Health: "DEGRADED", Complete: true, HostID: 0x8425a0b1, HostName: "nas1", Txg: 90_411, Written: seen - 40_000_000, Version: 5000,
 					Vdevs: []detect.Vdev{{GUID: 9_200, Type: "mirror", Children: []detect.Vdev{vdev("sdf", 81), {GUID: 82, Type: "missing"}}}}},
 				Listed: &detect.PoolListed{State: "DEGRADED", Config: []detect.ListedVdev{{Depth: 0, Name: "old", State: "DEGRADED"}, {Depth: 1, Name: "mirror-0", State: "DEGRADED"}, {Depth: 2, Name: "sdf", State: "ONLINE"}, {Depth: 2, Name: "82", State: "UNAVAIL"}}}},
 		},
