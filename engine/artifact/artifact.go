@@ -57,6 +57,8 @@ const (
 	DirPage   Tag = 0x4153_0010 // entries of a directory, sorted
 	DirRoot   Tag = 0x4153_0011 // references of a directory's pages
 	TreeLog   Tag = 0x4153_0020 // what an unfinished walk has seen, to go on from
+
+	Evidence Tag = 0x4153_0030 // what the machine that read a source could tell of it
 )
 
 func (t Tag) String() string {
@@ -79,6 +81,8 @@ func (t Tag) String() string {
 		return "dir-root"
 	case TreeLog:
 		return "tree-log"
+	case Evidence:
+		return "evidence"
 	}
 	return fmt.Sprintf("tag-%08x", uint32(t))
 }

@@ -18,6 +18,7 @@ import (
 
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/chunk"
+	"aslrescue/engine/digest"
 	"aslrescue/engine/event"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store"
@@ -48,6 +49,7 @@ type Options struct {
 	Avoid       Folder        // the store's own, which no source may hold; zero where it is none
 	Clock       func() time.Time
 	Events      func(event.Event)
+	Digest      []string // hashes of whole linear sources, by the names of package digest; none if empty
 	// Stop, when it ends, stops reading; what was read is acknowledged and Run returns ErrStopped.
 	Stop context.Context
 }
@@ -62,7 +64,8 @@ type Report struct {
 	Stored   int64 // bytes of them
 	Verified bool  // all blocks of this intake, also those of earlier runs, were read back and found good
 	Bad      []format.DamagedObject
-	Resumed  int64   // stream offset at which this run went on
+	Resumed  int64 // stream offset at which this run went on
+	Digests  []format.Digest
 	Gone     []error // sources that were no longer there before their end
 }
 
@@ -279,7 +282,8 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 			}
 		})
 	}
-	seq := &sequencer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, states: r.point.State, stream: r.point.Stream, open: r.sources, ids: r.begin.Sources, size: func(i int) int64 { return r.sizes[i].Load() }}
+	seq := &sequencer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, states: r.point.State, stream: r.point.Stream, open: r.sources, ids: r.begin.Sources, size: func(i int) int64 { return r.sizes[i].Load() },
+		super: int64(r.begin.Chunk.SuperBlock), sums: len(r.o.Digest) > 0}
 	pk := &packer{ctx: ctx, blocks: r.blocks, seal: seal, commit: commits, force: r.o.ForceAfter, since: time.Now(), free: r.freeUnit}
 	var forced atomic.Int64
 	cm := &committer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
@@ -498,6 +502,9 @@ func (r *runner) hash(ctx context.Context, work <-chan *unit) error {
 			}
 		} else {
 			scratch = u.content.cutAndHash(p, u.off, p.Pages, scratch)
+			if len(r.o.Digest) > 0 {
+				u.sum = digest.Of(u.content.data, u.off)
+			}
 		}
 		close(u.hashed)
 	}
@@ -638,10 +645,12 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 		r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: "the snapshot is sealed, its signature is missing: " + err.Error()})
 	}
 	r.emit(event.SnapshotSealed{Stamp: r.now(), Domain: snap.Domain, Number: snap.Number, Manifest: artifact.Ref{Hash: artifact.BLAKE3, Digest: snap.Manifest}.String()})
-	if r.o.NoVerify {
-		return nil
+	if !r.o.NoVerify {
+		if err := r.verify(ctx, rep); err != nil {
+			return err
+		}
 	}
-	return r.verify(ctx, rep)
+	return r.digests(ctx, rep)
 }
 
 // verify reads back all blocks that this intake made: those of a run that was interrupted have most need of it.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"aslrescue/engine/artifact"
+	"aslrescue/engine/digest"
 	"aslrescue/engine/event"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store"
@@ -35,6 +36,8 @@ type sequencer struct {
 	size   func(i int) int64
 	gone   []error
 	adds   int // new artifacts since the last segment ended
+	super  int64
+	sums   bool // make the BLAKE3 of linear sources
 }
 
 // sourceBuilder is what is known of the source being read.
@@ -42,6 +45,7 @@ type sourceBuilder struct {
 	i       int
 	res     format.SourceResult
 	lin     *mapBuilder
+	sum     *digest.Tree // of a linear source, as long as it is read from its beginning on without a jump
 	tree    *treeBuilder
 	file    *mapBuilder      // a long file of a tree
 	fileRow *format.SeenFile // its path and stamp
@@ -65,6 +69,7 @@ func (q *sequencer) begin(i int) {
 		if st.Map != nil {
 			b.lin = resumeMap(*st.Map)
 		}
+		b.sum = q.sumOf(st)
 	}
 	q.cur = b
 }
@@ -195,6 +200,7 @@ func (q *sequencer) note(path, what string, changed bool) {
 func (q *sequencer) linear(u *unit) error {
 	b := q.cur
 	_, err := q.pieces(&u.content, func(r format.Range) error { return b.lin.add(r, q.put) }, "", u.off)
+	b.addSum(u, q.super)
 	return err
 }
 
@@ -398,6 +404,9 @@ func (q *sequencer) finish(u *unit) error {
 	}
 	res := b.res
 	q.states[b.i] = format.SourceState{Done: true, Counts: res.Counts, Finished: &res}
+	if b.sum != nil {
+		q.states[b.i].Hash = b.sum.Sum()
+	}
 	root := ""
 	switch {
 	case res.Root != nil:
@@ -424,6 +433,7 @@ func (q *sequencer) finishLinear(u *unit) error {
 		q.emit(event.Gap{Stamp: q.now(), Source: b.res.Name, Kind: event.Untried, Off: b.lin.off, Why: why})
 	}
 	if rest := src.Info().Size - b.lin.off; rest > 0 {
+		b.sum = nil // what was not read counts as zeros: reading back makes it
 		why := "the source ended early"
 		if u.content.err != nil {
 			why = u.content.err.Error()
@@ -463,6 +473,9 @@ func (q *sequencer) snapshotState() func() []format.SourceState {
 	if b.tree == nil {
 		m := b.lin.state()
 		st.Map = &m
+		if b.sum != nil {
+			st.Hash = b.sum.State()
+		}
 		st.Partial = &part
 	} else {
 		st.Logs, st.Tail = slices.Clip(b.tree.logs), slices.Clip(b.tree.tail)

@@ -3,6 +3,7 @@ package intake
 import (
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/chunk"
+	"aslrescue/engine/digest"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store/format"
 )
@@ -17,6 +18,7 @@ type unit struct {
 	// linear sources: what was read
 	content run
 	off     int64
+	sum     digest.Piece // of the BLAKE3 of the whole source
 
 	// trees
 	steps []step

@@ -67,9 +67,27 @@ func (r *Reach) Walk(ctx context.Context, v *View, problem func(Problem)) error 
 		case src.Top != nil:
 			err = w.dir(ctx, src.Top, src.Name)
 		}
+		if err == nil && src.Evidence != nil {
+			err = w.evidence(ctx, *src.Evidence, src.Name)
+		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// evidence looks at what the machine that read a source could tell of it.
+func (w *reacher) evidence(ctx context.Context, ref artifact.Ref, who string) error {
+	first, err := w.first(ctx, ref)
+	if !first {
+		return err
+	}
+	if err == nil {
+		_, err = w.v.Evidence(ctx, ref)
+	}
+	if err != nil {
+		return w.hurt(ctx, ref, who+": its evidence", err)
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type state struct {
 	intakes   map[format.ID]*format.IntakeState // unfinished
 	damage    map[string]string                 // object name: what is wrong with it
 	verified  []format.VerifiedAt
+	digests   []format.DigestAt
 }
 
 func newState(domain string) *state {
@@ -113,6 +114,12 @@ func (s *state) apply(r format.Record) error {
 			return fail(err)
 		}
 		s.verified = append(s.verified, format.VerifiedAt{Seq: r.Seq, Verified: v})
+	case format.DigestType:
+		var v format.Digest
+		if err := payload(&v); err != nil {
+			return fail(err)
+		}
+		s.digests = append(s.digests, format.DigestAt{Seq: r.Seq, Digest: v})
 	case format.CheckpointType:
 		var v format.Checkpoint
 		if err := payload(&v); err != nil {
@@ -157,7 +164,7 @@ func (s *state) mergeRuns(v format.SegmentMerge) {
 }
 
 func (s *state) checkpoint() format.Checkpoint {
-	c := format.Checkpoint{Snapshots: s.snapshots, Verified: s.verified}
+	c := format.Checkpoint{Snapshots: s.snapshots, Verified: s.verified, Digests: s.digests}
 	for _, seg := range s.sealed {
 		c.Sealed = append(c.Sealed, format.SealedAt{Seq: seg.Seq, SegmentSeal: seg.SegmentSeal})
 	}
@@ -186,7 +193,7 @@ func (s *state) restore(c format.Checkpoint) error {
 		}
 		s.runs = append(s.runs, runState{r.Run, r.Of})
 	}
-	s.snapshots, s.verified = c.Snapshots, c.Verified
+	s.snapshots, s.verified, s.digests = c.Snapshots, c.Verified, c.Digests
 	for i := range c.Intakes {
 		s.intakes[c.Intakes[i].Begin.Intake] = &c.Intakes[i]
 	}
@@ -210,6 +217,7 @@ func TypeName(t format.RecordType) string {
 		format.CheckpointType: "CHECKPOINT", format.IntakeBeginType: "INTAKE_BEGIN", format.ResumeType: "RESUME",
 		format.ResumePointType: "RESUME_POINT", format.SnapshotType: "SNAPSHOT", format.IntakeEndType: "INTAKE_END",
 		format.SegmentMergeType: "SEGMENT_MERGE", format.DamageType: "DAMAGE", format.ApprovalType: "APPROVAL", format.VerifiedType: "VERIFIED",
+		format.DigestType: "DIGEST",
 	}
 	if n, ok := names[t]; ok {
 		return n

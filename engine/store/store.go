@@ -328,6 +328,25 @@ func (s *Store) ReportDamage(ctx context.Context, objects []format.DamagedObject
 	})
 }
 
+// Digests lists what DIGEST records say of a snapshot, oldest first.
+func (s *Store) Digests(snapshot uint64) (all []format.DigestAt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.st.digests {
+		if d.Snapshot == snapshot {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// ReportDigest appends a DIGEST record.
+func (s *Store) ReportDigest(ctx context.Context, d format.Digest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.appendLog(ctx, func(*state) ([]record, error) { return []record{{format.DigestType, d}}, nil })
+}
+
 // ReportVerified appends a VERIFIED record.
 func (s *Store) ReportVerified(ctx context.Context, v format.Verified) error {
 	s.mu.Lock()

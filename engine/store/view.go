@@ -289,6 +289,15 @@ func (f *fetcher) read(ctx context.Context, off, n int64) ([]byte, error) {
 	return f.span[:n], err
 }
 
+// Evidence reads what the machine that read a source could tell of it.
+func (v *View) Evidence(ctx context.Context, ref artifact.Ref) (*format.Evidence, error) {
+	data, err := v.getTagged(ctx, ref, artifact.Evidence)
+	if err != nil {
+		return nil, fmt.Errorf("evidence: %w", err)
+	}
+	return format.DecodeEvidence(data)
+}
+
 // MapPages walks a map page by page: at most 64 MiB of offset each. Beside an error stands the one stretch, of no kind, that it hides;
 // the walk goes on behind it if it is let.
 func (v *View) MapPages(ctx context.Context, root artifact.Ref) iter.Seq2[[]Stretch, error] {

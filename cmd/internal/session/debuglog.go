@@ -105,6 +105,8 @@ func decodePayload(r format.Record) (any, error) {
 		v = &format.Approval{}
 	case format.VerifiedType:
 		v = &format.Verified{}
+	case format.DigestType:
+		v = &format.Digest{}
 	default:
 		return nil, fmt.Errorf("a type this version does not know: %w", artifact.ErrUnsupported)
 	}

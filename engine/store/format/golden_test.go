@@ -261,12 +261,13 @@ func goldenRecords() []record {
 	block := SealedBlock{ID: digestOf("block 2"), Generation: 1, Size: 400, Entries: goldenBlock().dir()}
 	mapState := &MapState{Next: 16 << 20, Nodes: []*artifact.Ref{nil, refAt("node")}, Pages: []*artifact.Ref{refAt("page"), nil}, Ranges: []Range{dataRange("c", 65536)}}
 	point := ResumePoint{Intake: idOf(1), Nonce: idOf(2), Blocks: []SealedBlock{block}, Stream: 16 << 20, Forced: 1, New: 1000, Stored: 900, State: []SourceState{
-		{Counts: counts, Map: mapState, Partial: &SourceResult{SourceID: src, Gaps: []GapRow{{Off: 512, Len: 512, Kind: "unreadable", Why: "input/output error"}}, GapsAll: 1}},
+		{Counts: counts, Map: mapState, Hash: keyOf(6), Partial: &SourceResult{SourceID: src, Gaps: []GapRow{{Off: 512, Len: 512, Kind: "unreadable", Why: "input/output error"}}, GapsAll: 1}},
 		{Counts: counts, Logs: []artifact.Ref{refOf("log")}, Tail: []SeenFile{goldenRow}, File: &goldenRow, FileMap: mapState},
 		{Done: true, Finished: &SourceResult{SourceID: src, Root: refAt("root"), Length: 1000, Counts: counts}},
 	}}
 	snap := Snapshot{Number: 7, Domain: "default", Intake: idOf(1), Nonce: idOf(2), Manifest: digestOf("manifest"), Parent: 6, Label: "jövő", Result: "complete"}
 	verified := Verified{Intake: idOf(1), Blocks: 2, Bytes: 8_070_000, Clock: 1_800_000_100, Except: []artifact.Digest{digestOf("block 1")}}
+	digest := Digest{Snapshot: 7, Source: "a disk", Size: 1000, Sums: map[string][]byte{"blake3": keyOf(1), "md5": keyOf(2)[:16]}, Gaps: 1, GapBytes: 512, GapList: keyOf(3), How: "reading", Clock: 1_800_000_150}
 	damage := []DamagedObject{{Name: "blocks/00", Why: "hash"}}
 	run := Run{1, []artifact.Digest{digestOf("merged 0"), digestOf("merged 1")}}
 	kept := point
@@ -275,7 +276,7 @@ func goldenRecords() []record {
 		{PartHeadType, PartHead{Format: Version, Store: idOf(9), Domain: "default", Part: 1024, Nonce: idOf(8), Prev: hashOf("before"), Supersedes: 1023, Tool: "asl-intake 1"}},
 		{CheckpointType, Checkpoint{Sealed: []SealedAt{{5, seal}}, Runs: []RunOf{{run, []int{0}}}, Snapshots: []SnapshotAt{{6, snap}},
 			Intakes: []IntakeState{{Seq: 3, Begin: begin, Nonce: idOf(4), Key: keyOf(5), Resumed: 1, Point: &kept, Blocks: []SealedBlock{block}, Made: []artifact.Digest{digestOf("segment")}}},
-			Damage:  damage, Verified: []VerifiedAt{{9, verified}}}},
+			Damage:  damage, Verified: []VerifiedAt{{9, verified}}, Digests: []DigestAt{{10, digest}}}},
 		{IntakeBeginType, begin},
 		{ResumeType, Resume{Intake: idOf(1), Nonce: idOf(4), Key: keyOf(5), Tool: "asl-intake 1", Clock: 1_800_000_050}},
 		{ResumePointType, point},
@@ -291,6 +292,7 @@ func goldenRecords() []record {
 		{ApprovalType, Approval{Plan: digestOf("import"), What: "import the pool tank, writable", How: "token", Clock: 1_800_000_300, ID: idOf(6), Verb: "import",
 			Subject: "13411770823413532103", Gate: 2, Origin: "import=13411770823413532103:0123456789abcdef", Things: []string{"pool tank (13411770823413532103)", "disk /dev/vdb (DISK1)"},
 			Commands: [][]string{{"zpool", "import", "-N", "13411770823413532103"}, {"mount", "-t", "zfs"}}}},
+		{DigestType, digest},
 		{TombstoneType, map[string]int{}},
 	}
 }
@@ -338,6 +340,14 @@ func TestGoldenPart(t *testing.T) {
 	}
 }
 
+func goldenEvidence() *Evidence {
+	return &Evidence{
+		Version: Version, Device: map[string]string{"model": "DISK", "serial": "SERIAL"}, SmartBegin: Smart{JSON: []byte("{}")}, SmartEnd: Smart{Why: "smartctl is not there"},
+		WritesBegin: Writes{Known: true, Writes: 1, Sectors: 8}, WritesEnd: Writes{Why: "the device is gone"}, Messages: []string{"6,1,2,-;sda: a line"}, MessagesAll: 2, MessagesWhy: "too many",
+		Machine: map[string]string{"kernel": "6.1"}, Began: Moment{1_800_000_000, 5000}, Ended: Moment{1_800_000_400, 405_000}, Runs: 2,
+	}
+}
+
 func goldenManifest() *Manifest {
 	top := Entry{Name: []byte("home"), Type: source.Dir, Mode: 0o755, MSec: 1_700_000_000, Dir: refAt("dir root"), Paged: true}
 	counts := Counts{1, 2, 3, 4, 5, 6, 7, 8, 9}
@@ -347,7 +357,8 @@ func goldenManifest() *Manifest {
 		Sources: []SourceResult{
 			{SourceID: SourceID{Kind: "tree", Path: []byte("/home"), Name: "home", ID: "tree /home 2049 2", Size: -1}, Top: &top, Length: 5000, Counts: counts,
 				Gaps: []GapRow{{Path: []byte("x\xff"), Off: 0, Len: 10, Kind: "untried", Why: "gone"}}, GapsAll: 2000, Errors: []string{"x: permission denied"}, Changed: []string{"y: grew"}},
-			{SourceID: SourceID{Kind: "image", Path: []byte("/disk.img"), Name: "disk", ID: "image /disk.img 2049 3", Size: 1000, Sector: 512}, Root: refAt("root"), Length: 1000, Counts: counts},
+			{SourceID: SourceID{Kind: "image", Path: []byte("/disk.img"), Name: "disk", ID: "image /disk.img 2049 3", Size: 1000, Sector: 512}, Root: refAt("root"), Length: 1000, Counts: counts,
+				Left: &Left{"used-only: ext4", 3, 1}, Evidence: refAt("evidence")},
 		},
 	}
 }
@@ -391,6 +402,7 @@ var goldenCBOR = []struct {
 	{"loose-page", goldenLoose, func(b []byte) (any, error) { return DecodeLoosePage(b, 65536+65536+1536) }},
 	{"fault-page", goldenFaults, func(b []byte) (any, error) { return DecodeFaultPage(b) }},
 	{"tree-log", goldenTreeLog, func(b []byte) (any, error) { return DecodeTreeLog(b) }},
+	{"evidence", goldenEvidence(), func(b []byte) (any, error) { return DecodeEvidence(b) }},
 	{"manifest", goldenManifest(), func(b []byte) (any, error) { return DecodeManifest(artifact.HashBytes(b), b) }},
 }
 

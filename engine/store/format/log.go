@@ -32,6 +32,7 @@ const (
 	DamageType       RecordType = 0x4153_0008
 	ApprovalType     RecordType = 0x4153_0009
 	VerifiedType     RecordType = 0x4153_000a
+	DigestType       RecordType = 0x4153_000b
 )
 
 // Hash is a link of the log's SHA-256 chain.

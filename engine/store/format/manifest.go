@@ -32,17 +32,44 @@ type SourceResult struct {
 	Faults  []artifact.Ref `cbor:"faults,omitempty"`   // of a linear source: fault pages, in order of offset
 	Errors  []string       `cbor:"errors,omitempty"`   // the first that could not be read, and why
 	Changed []string       `cbor:"changed,omitempty"`  // what changed while it was read
+	Left    *Left          `cbor:"left,omitempty"`     // what was not read because the plan said so
+	// Evidence is what the machine that read it could tell of it.
+	Evidence *artifact.Ref `cbor:"evidence,omitempty"`
+}
+
+// Left is what was left out by choice. It is untried in the map, and no gap.
+type Left struct {
+	Why    string `cbor:"why" json:"why"`
+	Bytes  int64  `cbor:"bytes" json:"bytes"`
+	Places int64  `cbor:"places" json:"places"`
+}
+
+// Missing is how many bytes of it are missing against the plan.
+func (r *SourceResult) Missing() int64 {
+	n := r.Counts.Unreadable + r.Counts.Untried
+	if r.Left != nil {
+		n -= r.Left.Bytes
+	}
+	return n
 }
 
 // Whole tells whether nothing is missing of the source and nothing changed under the reader.
 func (r *SourceResult) Whole() bool {
-	return r.GapsAll == 0 && r.Counts.Failed == 0 && len(r.Errors) == 0 && len(r.Changed) == 0 && r.Counts.Unreadable == 0 && r.Counts.Untried == 0
+	return r.GapsAll == 0 && r.Counts.Failed == 0 && len(r.Errors) == 0 && len(r.Changed) == 0 && r.Missing() == 0
 }
 
 // check refuses a source that has neither map nor tree, or both.
 func (r *SourceResult) check() error {
 	if (r.Root == nil) == (r.Top == nil) {
 		return damaged("want a root or a top entry")
+	}
+	if l := r.Left; l != nil && (r.Root == nil || l.Bytes < 0 || l.Bytes > r.Counts.Untried || l.Places < 0) {
+		return damaged("%d bytes left out, %d untried", l.Bytes, r.Counts.Untried)
+	}
+	if r.Evidence != nil {
+		if err := checkRef(r.Evidence); err != nil {
+			return err
+		}
 	}
 	if r.Root != nil {
 		for i := range r.Faults {

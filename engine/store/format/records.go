@@ -130,6 +130,7 @@ type SourceState struct {
 	Tail     []SeenFile     `cbor:"tail,omitempty"`     // trees: rows since the last log
 	File     *SeenFile      `cbor:"file,omitempty"`     // trees: a long file being read …
 	FileMap  *MapState      `cbor:"filemap,omitempty"`  // … and how far
+	Hash     []byte         `cbor:"hash,omitempty"`     // linear sources: state of the BLAKE3 of all read so far
 	Partial  *SourceResult  `cbor:"partial,omitempty"`  // gaps and the like so far: of a linear source, or of that long file
 	Finished *SourceResult  `cbor:"finished,omitempty"` // where done
 }
@@ -216,6 +217,25 @@ type Verified struct {
 	Except   []artifact.Digest `cbor:"except,omitempty"` // found damaged; see the DAMAGE record
 }
 
+// Digest says what hashes a linear source of a snapshot has, as one run of bytes with its gaps as zeros.
+type Digest struct {
+	Snapshot uint64            `cbor:"snapshot"`
+	Source   string            `cbor:"source"` // its name
+	Size     int64             `cbor:"size"`
+	Sums     map[string][]byte `cbor:"sums"` // blake3, sha256, md5
+	Gaps     int64             `cbor:"gaps,omitempty"`
+	GapBytes int64             `cbor:"gap_bytes,omitempty"`
+	GapList  []byte            `cbor:"gap_list,omitempty"` // BLAKE3 of the list as text
+	How      string            `cbor:"how"`                // reading, store
+	Clock    int64             `cbor:"clock"`
+}
+
+// DigestAt is a Digest and its position.
+type DigestAt struct {
+	Seq uint64 `cbor:"seq"`
+	Digest
+}
+
 // Checkpoint is the replayed state at its position.
 type Checkpoint struct {
 	Sealed    []SealedAt      `cbor:"sealed"` // every level 0 segment
@@ -224,6 +244,7 @@ type Checkpoint struct {
 	Intakes   []IntakeState   `cbor:"intakes"` // unfinished
 	Damage    []DamagedObject `cbor:"damage,omitempty"`
 	Verified  []VerifiedAt    `cbor:"verified,omitempty"`
+	Digests   []DigestAt      `cbor:"digests,omitempty"`
 }
 
 // SealedAt is a level 0 segment and its position.
