@@ -19,7 +19,7 @@ func Admin(ctx context.Context, args []string, std IO) int {
 		name:  "asl-admin",
 		about: "asl-admin lists, compares, verifies and restores what a store holds.",
 		commands: []command{
-			snapshotsCommand(), showCommand(), lsCommand(), catCommand(), diffCommand(), verifyCommand(), restoreCommand(), mergeCommand(), gcCommand(), configCommand(),
+			snapshotsCommand(), showCommand(), lsCommand(), catCommand(), diffCommand(), verifyCommand(), restoreCommand(), mergeCommand(), digestCommand(), gcCommand(), configCommand(),
 		},
 	}
 	return p.main(ctx, args, std)
@@ -154,6 +154,7 @@ func runShow(ctx context.Context, c *call) report.Result {
 	for i := range m.Sources {
 		c.showSource(&m.Sources[i])
 	}
+	c.showDigests(v)
 	c.showVerified(v)
 	return report.Result{}
 }

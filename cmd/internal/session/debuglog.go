@@ -155,6 +155,13 @@ func read(v reflect.Value) any {
 		return read(v.Elem())
 	case reflect.Struct:
 		return readStruct(v)
+	case reflect.Map:
+		out := fields{}
+		for it := v.MapRange(); it.Next(); {
+			out = append(out, field{fmt.Sprint(it.Key()), read(it.Value())})
+		}
+		slices.SortFunc(out, func(a, b field) int { return strings.Compare(a.name, b.name) })
+		return out
 	case reflect.Slice, reflect.Array:
 		out := make([]any, v.Len())
 		for i := range out {

@@ -139,7 +139,7 @@ func (j *intakeJob) prepare() error {
 		if err != nil {
 			return err
 		}
-		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify
+		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest
 		for _, s := range p.Sources {
 			o.sources = append(o.sources, s.Path)
 			if s.Kind == string(source.Stream) {
@@ -302,7 +302,7 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 func (j *intakeJob) take(ctx context.Context) report.Result {
 	began := time.Now()
 	o := intake.Options{Label: j.plan.Label, Compression: intake.Compression(j.plan.Compression), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
-		NoVerify: j.plan.Verify == "none", Avoid: folderOf(j.plan.Store)}
+		NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.plan.Store)}
 	claim, err := j.claim(&o)
 	if err != nil {
 		return report.Result{Err: err}

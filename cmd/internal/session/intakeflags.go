@@ -21,6 +21,7 @@ type intakeOptions struct {
 	store, plan, label  string
 	compression, verify string
 	name, domain        string
+	digest              string
 	memory, workers     int
 	cpuprofile          string
 	version             bool
@@ -62,6 +63,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, as a plan file, and do nothing")
 	fs.BoolVar(&o.noVerify, "no-verify", false, "do not read back what was stored")
 	fs.StringVar(&o.verify, "verify", "new", "`WHAT` to read back at the end: new (blocks of this run) or all (every block of the store)")
+	fs.StringVar(&o.digest, "digest", "", "hashes to make of whole disks and images, a `LIST` of blake3, sha256, md5, or none (default blake3; with --no-verify none)")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
 	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")
@@ -134,6 +136,9 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--memory %d: the least is %d", o.memory, intake.MinBudget>>20)
 	case o.workers < 0 || o.workers > 1024:
 		return report.Usagef("--workers %d: want 0 to 1024", o.workers)
+	}
+	if _, err := digestNames(o.digest); err != nil {
+		return report.Usagef("--digest: %w", err)
 	}
 	if _, err := intake.Codec(intake.Compression(o.compression)); err != nil {
 		return report.Usagef("%w", err)

@@ -28,6 +28,7 @@ type Plan struct {
 	Label       string       `toml:"label,omitempty" json:"label,omitempty"`
 	Compression string       `toml:"compression" json:"compression"`
 	Verify      string       `toml:"verify" json:"verify"` // new, all, none
+	Digest      string       `toml:"digest" json:"digest"` // blake3 and others, or none
 	Sources     []PlanSource `toml:"source" json:"sources"`
 }
 
@@ -50,6 +51,7 @@ func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan 
 	if o.noVerify {
 		p.Verify = "none"
 	}
+	p.Digest = digestText(o.digest, o.noVerify)
 	for _, src := range sources {
 		d := intake.Describe(src)
 		p.Sources = append(p.Sources, PlanSource{Path: string(d.Path), Name: d.Name, Kind: d.Kind, ID: d.ID, Size: d.Size, Model: d.Model, Serial: d.Serial})
@@ -148,6 +150,9 @@ func readPlan(file string) (Plan, error) {
 	}
 	if _, err := intake.Codec(intake.Compression(p.Compression)); err != nil {
 		return p, report.Usagef("the plan %s: compression: %w", file, err)
+	}
+	if _, err := digestNames(p.Digest); err != nil {
+		return p, report.Usagef("the plan %s: %w", file, err)
 	}
 	if !slices.Contains([]string{"new", "all", "none"}, p.Verify) {
 		return p, report.Usagef("the plan %s: verify is %q: want new, all or none", file, p.Verify)

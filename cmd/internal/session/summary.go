@@ -55,6 +55,9 @@ func (u *summary) fields() map[string]any {
 		f["snapshot"], f["domain"], f["manifest"] = u.rep.Snapshot.Number, u.rep.Snapshot.Domain, u.rep.Snapshot.Manifest.String()
 		f["totals"] = u.rep.Manifest.Totals
 		f["older_blocks_never_read_back"] = u.neverReadBack()
+		if len(u.rep.Digests) > 0 {
+			f["digests"] = digestFields(u.rep.Digests)
+		}
 	}
 	return f
 }
@@ -67,6 +70,11 @@ func (u *summary) text() string {
 		sourceText(&b, &m.Sources[i])
 	}
 	fmt.Fprintf(&b, "  stored   %s new, as %s in %s; %s were known\n", event.Bytes(m.Totals.New), event.Bytes(m.Totals.Stored), event.CountOf(int64(u.rep.Blocks), "block", "blocks"), event.Bytes(m.Totals.Known))
+	for _, d := range u.rep.Digests {
+		for _, name := range sumNames(d) {
+			fmt.Fprintf(&b, "  digest   %s %s %x%s\n", event.Printable(d.Source), name, d.Sums[name], gapsAsZeros(d))
+		}
+	}
 	switch {
 	case u.verify == "none":
 		fmt.Fprintln(&b, "  verified nothing: --no-verify was given")
