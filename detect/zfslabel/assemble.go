@@ -24,6 +24,8 @@ type Assembly struct {
 	Spares []string `json:"spares,omitempty"` // devices that wait as spares; their labels do not say for whom
 	Caches []string `json:"caches,omitempty"`
 	Lost   []string `json:"lost,omitempty"` // devices on which there was ZFS, and no label can be read any more
+	// Unfinished are devices that were being added to a pool when something went wrong. They belong to none.
+	Unfinished []string `json:"unfinished,omitempty"`
 }
 
 // Pool is one pool, put together from the labels of its devices.
@@ -81,7 +83,10 @@ func Assemble(seen []Seen) Assembly {
 	for _, s := range seen {
 		switch {
 		case s.Config == nil:
-			if s.Found() {
+			switch {
+			case slices.Contains(s.Labels[:], Unfinished):
+				a.Unfinished = append(a.Unfinished, s.Device)
+			case s.Found():
 				a.Lost = append(a.Lost, s.Device)
 			}
 		case s.Config.State == Spare:
@@ -196,21 +201,21 @@ func (p *Pool) unknown(c *Config, trees map[uint64]*Config) {
 		p.find("the label claims %d top-level vdevs; %d of them are looked for", c.TopVdevs, most)
 	}
 	slices.SortStableFunc(p.Tops, func(a, b *Node) int { return cmp.Compare(a.ID, b.ID) })
-	if n := len(slices.Collect(p.missing())); n > 0 {
-		p.find("of %d top-level vdevs no device is here", n)
+	if n := p.missing(); n > 0 {
+		p.find("%d of its %d top-level vdevs are missing altogether: no device of them is here, or they were removed long ago", n, c.TopVdevs)
 	} else if p.Last != nil {
 		p.find("the newest uberblock counts vdevs that no label knows: the pool changed after its labels were written, or a device is missing")
 	}
 }
 
-func (p *Pool) missing() func(func(*Node) bool) {
-	return func(yield func(*Node) bool) {
-		for _, t := range p.Tops {
-			if t.Presence == Unknown && !yield(t) {
-				return
-			}
+func (p *Pool) missing() int {
+	n := 0
+	for _, t := range p.Tops {
+		if t.Presence == Unknown {
+			n++
 		}
 	}
+	return n
 }
 
 // strangers finds devices whose own label names this pool, while the pool's newest labels do not know them.

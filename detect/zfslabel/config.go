@@ -140,6 +140,9 @@ func (v *Vdev) Find(g GUID) *Vdev {
 // ErrConfig is the cause where a list unpacks well and still is not a label's.
 var ErrConfig = errors.New("not what a label holds")
 
+// errUnfinished is a label as it stands while a device is being added.
+var errUnfinished = fmt.Errorf("%w: txg 0", ErrConfig)
+
 // Interpret reads a label's list. It refuses what ZFS would refuse too.
 func Interpret(l List) (*Config, error) {
 	c := &Config{Name: l.String("name"), Hostname: l.String("hostname"), Comment: l.String("comment")}
@@ -170,7 +173,7 @@ func Interpret(l List) (*Config, error) {
 	case c.State == Spare || c.State == L2Cache:
 		return c, nil
 	case c.TXG == 0:
-		return nil, fmt.Errorf("%w: txg 0: the device was being added, and that was never finished", ErrConfig)
+		return nil, errUnfinished
 	case c.PoolGUID == 0 || c.Name == "":
 		return nil, fmt.Errorf("%w: it names no pool", ErrConfig)
 	case c.Tree == nil:

@@ -7,6 +7,7 @@ package zfslabel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -33,6 +34,7 @@ const (
 	Damaged    Verdict = "damaged"    // ZFS wrote there, and it is not what ZFS wrote
 	Absent     Verdict = "absent"     // nothing of ZFS
 	Unreadable Verdict = "unreadable" // the device gave an error
+	Unfinished Verdict = "unfinished" // ZFS was about to add the device to a pool, and never did
 )
 
 // Label is one of the four.
@@ -139,6 +141,8 @@ func (l *Label) readList(data []byte) {
 	switch {
 	case right && err == nil:
 		l.Verdict = Good
+	case right && errors.Is(err, errUnfinished):
+		l.Verdict, l.Why = Unfinished, "a device was being added to a pool, and that was never finished"
 	case right:
 		l.Verdict, l.Why = Damaged, "its checksum is right, and still: "+err.Error()
 	case err == nil:

@@ -85,7 +85,8 @@ func (l List) String(name string) string {
 	return s
 }
 
-// MarshalJSON gives an object in the order of the list.
+// MarshalJSON gives an object in the order of the list. A number that a program which counts in float64 would spoil
+// stands as text.
 func (l List) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -98,8 +99,15 @@ func (l List) MarshalJSON() ([]byte, error) {
 			return nil, err
 		}
 		v := p.Value
-		if f, ok := v.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
-			v = fmt.Sprint(f)
+		switch x := v.(type) {
+		case float64:
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				v = fmt.Sprint(x)
+			}
+		case uint64:
+			if x > 1<<53 {
+				v = fmt.Sprint(x)
+			}
 		}
 		value, err := json.Marshal(v)
 		if err != nil {

@@ -71,7 +71,7 @@ func ring(data []byte, at int64, ashift uint64) []Uberblock {
 			u.Size = known
 		}
 		u.Slot = off / u.Size
-		u.Heartbeat = u.Slot == len(data)/u.Size-1 && u.MMP.Valid
+		u.Heartbeat = u.Slot == len(data)/u.Size-1 && u.MMP.On()
 		all = append(all, u)
 	}
 	return all

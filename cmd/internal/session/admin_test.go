@@ -463,7 +463,7 @@ func TestHelpAndUsage(t *testing.T) {
 	for _, c := range []struct {
 		program func(context.Context, []string, IO) int
 		names   string
-	}{{Admin, "snapshots show ls cat diff verify restore gc config"}, {Debug, "validate log snapshot block segment artifact"}} {
+	}{{Admin, "snapshots show ls cat diff verify restore gc config"}, {Debug, "validate log snapshot block segment artifact labels"}} {
 		if out := want(t, 0, c.program, "--help"); !strings.Contains(out, "Examples") || !strings.Contains(out, "Exit codes") {
 			t.Errorf("help: %s", out)
 		}

@@ -18,9 +18,9 @@ import (
 func Debug(ctx context.Context, args []string, std IO) int {
 	p := program{
 		name:  "asl-debug",
-		about: "asl-debug prints and checks every structure of a store. It changes nothing.",
+		about: "asl-debug prints and checks every structure of a store, and reads ZFS labels. It changes nothing.",
 		commands: []command{
-			validateCommand(), logCommand(), snapshotCommand(), blockCommand(), segmentCommand(), artifactCommand(),
+			validateCommand(), logCommand(), snapshotCommand(), blockCommand(), segmentCommand(), artifactCommand(), labelsCommand(),
 		},
 	}
 	return p.main(ctx, args, std)
