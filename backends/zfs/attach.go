@@ -28,6 +28,7 @@ type Attached struct {
 	Mount    string
 	Pool     string
 	imported bool   // by us
+	exported bool   // again
 	mounted  bool   // by us
 	hostID   string // that the system had before; empty: it was not changed
 }
@@ -203,6 +204,9 @@ func (at *Attached) Snapshot(name string) error { return at.z.Datasets.Snapshot(
 // Imported tells whether Detach will export the pool.
 func (at *Attached) Imported() bool { return at.imported }
 
+// Exported tells whether Detach exported the pool.
+func (at *Attached) Exported() bool { return at.exported }
+
 // tries is how often letting go is tried, a second apart: a scanner of the desktop or udev may have a look at what is new.
 const tries = 5
 
@@ -226,7 +230,7 @@ func (at *Attached) Detach() error {
 		if err != nil {
 			return at.busy("export the pool "+at.Pool, err)
 		}
-		at.imported = false
+		at.imported, at.exported = false, true
 	}
 	if at.hostID != "" {
 		if err := at.z.System.SetHostID(at.hostID); err != nil {

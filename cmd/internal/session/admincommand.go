@@ -61,11 +61,13 @@ type call struct {
 // common are the flags that every subcommand has.
 type common struct {
 	store, domain string
+	approve       list
 	json, version bool
 }
 
 func (o *common) add(fs *flag.FlagSet) {
-	fs.StringVar(&o.store, "store", o.store, "`DIR` of the store (default: local.mount of asl.conf)")
+	fs.StringVar(&o.store, "store", o.store, "`DIR` of the store, or zfs:POOL/DATASET (default: local.mount of asl.conf)")
+	fs.Var(&o.approve, "approve", "`TOKEN` of a plan to import the pool that the store lies on: where one is wanted it is printed")
 	fs.StringVar(&o.domain, "domain", o.domain, "`NAME` of the domain, where the store holds several")
 	fs.BoolVar(&o.json, "json", o.json, "print JSON lines; the last has the type result")
 	fs.BoolVar(&o.version, "version", o.version, "print the version")
@@ -201,7 +203,7 @@ func (p *program) helpCommand(c *command, fs *flag.FlagSet, w io.Writer) {
 }
 
 // do opens the store and runs the command.
-func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
+func (c *call) do(ctx context.Context, cmd *command, o common) (res report.Result) {
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 	if err := c.settle(o); err != nil {
@@ -212,6 +214,17 @@ func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
 	}
 	if c.domain != "" && !store.ValidDomain(c.domain) {
 		return report.Result{Err: badDomain(c.domain)}
+	}
+	if isZFSPlace(c.dir) {
+		at, err := c.attach(ctx, cmd, o.approve)
+		if err != nil {
+			return report.Result{Err: err}
+		}
+		defer func() {
+			if err := at.Detach(); err != nil {
+				res.Err = errors2(res.Err, poolError(err))
+			}
+		}()
 	}
 	open := ReadStore
 	if cmd.writes {
@@ -226,7 +239,7 @@ func (c *call) do(ctx context.Context, cmd *command, o common) report.Result {
 	if err := s.Broken(); err != nil {
 		c.say("the log of this store is damaged; it is read as far as it is good: %v", err)
 	}
-	res := cmd.run(ctx, c)
+	res = cmd.run(ctx, c)
 	if err := s.Broken(); err != nil && res.Err == nil && !(cmd.exact && !strings.HasPrefix(c.args[0], "latest")) {
 		res.Err = &report.Error{What: "read all of " + c.dir, Err: err} // what could be shown was shown
 	}
@@ -260,7 +273,7 @@ func (c *call) settle(o common) error {
 	}
 	c.dir, c.domain = o.store, o.domain
 	if c.dir == "" {
-		c.dir = conf.LocalMount
+		c.dir = localPlace(conf.LocalMount, conf.LocalDataset)
 	}
 	return nil
 }

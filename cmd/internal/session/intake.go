@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -104,6 +105,13 @@ type intakeJob struct {
 	plan    Plan
 	sources []source.Source
 	store   *store.Store
+	dir     string // the folder of the store; of one on a pool it is known when that is mounted
+
+	pools       pools
+	mount       string             // where a dataset is mounted
+	snapshots   bool               // of ZFS, after ours
+	compression intake.Compression // empty: the plan's
+	sealed      uint64             // number of the snapshot
 
 	mu       sync.Mutex
 	progress event.Progress
@@ -117,7 +125,15 @@ func (j *intakeJob) run(ctx context.Context) report.Result {
 	if j.o.dryRun {
 		return j.dryRun(ctx)
 	}
-	s, err := CreateOrOpenStore(ctx, j.plan.Store, j.plan.Domain, Tool("asl-intake"))
+	if j.dir == "" {
+		return j.onPool(ctx)
+	}
+	return j.intoStore(ctx)
+}
+
+// intoStore does the intake into the folder of the store.
+func (j *intakeJob) intoStore(ctx context.Context) report.Result {
+	s, err := CreateOrOpenStore(ctx, j.dir, j.plan.Domain, Tool("asl-intake"))
 	if err != nil {
 		return report.Result{Err: err}
 	}
@@ -128,6 +144,9 @@ func (j *intakeJob) run(ctx context.Context) report.Result {
 			Next:  []string{"asl-debug --store " + j.plan.Store + " validate", "take this intake into another store: --store OTHER-DIR"}}}
 	}
 	j.store = s
+	if err := handOver(ctx, j.pools.state, s); err != nil {
+		return report.Result{Err: &report.Error{What: "write approvals into the log of " + j.plan.Store, Err: err}}
+	}
 	return j.take(ctx)
 }
 
@@ -158,6 +177,9 @@ func (j *intakeJob) prepare() error {
 		}
 		return err
 	}
+	if !isZFSPlace(o.store) {
+		j.dir = o.store
+	}
 	now := planOf(o, o.store, o.domain, j.sources)
 	if o.plan == "" {
 		j.plan = now
@@ -181,7 +203,7 @@ func (j *intakeJob) openSources() error {
 			return &report.Error{What: "open the source " + p, Err: err}
 		}
 		j.sources = append(j.sources, src)
-		if why := insideSource(abs, src.Info()); why != "" {
+		if why := insideSource(abs, src.Info()); why != "" && !isZFSPlace(j.o.store) {
 			j.closeSources()
 			return report.Usagef("the store %s %s: it would take in itself. Choose a place outside the source", j.o.store, why)
 		}
@@ -275,7 +297,17 @@ func (j *intakeJob) closeSources() {
 
 func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 	found := ""
-	if s, err := ReadStore(ctx, j.plan.Store, j.plan.Domain, Tool("asl-intake")); err == nil {
+	if j.dir == "" {
+		text, fields, err := j.poolDryRun(ctx)
+		if err != nil {
+			return report.Result{Err: err}
+		}
+		if j.o.json {
+			return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "approval": fields}}
+		}
+		return report.Result{Text: j.plan.Text(text)}
+	}
+	if s, err := ReadStore(ctx, j.dir, j.plan.Domain, Tool("asl-intake")); err == nil {
 		if in, ok := j.unfinished(s); ok {
 			found = "It would go on with the interrupted intake " + short(in.Begin.Intake) + "."
 		}
@@ -301,8 +333,8 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 // take does the intake.
 func (j *intakeJob) take(ctx context.Context) report.Result {
 	began := time.Now()
-	o := intake.Options{Label: j.plan.Label, Compression: intake.Compression(j.plan.Compression), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
-		NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.plan.Store)}
+	o := intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
+		NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.dir)}
 	claim, err := j.claim(&o)
 	if err != nil {
 		return report.Result{Err: err}
@@ -327,6 +359,7 @@ func (j *intakeJob) take(ctx context.Context) report.Result {
 	if rep == nil {
 		return report.Result{Err: err}
 	}
+	j.sealed = rep.Snapshot.Number
 	sum := summary{rep: rep, s: j.store, dir: j.plan.Store, took: time.Since(began), verify: j.plan.Verify}
 	if err != nil {
 		word := rep.Result

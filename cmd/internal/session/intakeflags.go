@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/approval"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/store"
 )
@@ -17,7 +18,7 @@ import (
 type intakeOptions struct {
 	batch, dryRun, json, noVerify, noResume bool
 
-	sources             list
+	sources, approve    list
 	store, plan, label  string
 	compression, verify string
 	name, domain        string
@@ -45,6 +46,8 @@ Examples
   zfs send -R tank@now | asl-intake --batch --source - --name tank-now --store /mnt/usb/store
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --dry-run > plan.toml
   asl-intake --batch --plan plan.toml
+  asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
+  asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
 
 Options
 `
@@ -55,7 +58,8 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.SetOutput(io.Discard)
 	fs.BoolVar(&o.batch, "batch", false, "work without a person: ask nothing, print lines")
 	fs.Var(&o.sources, "source", "`PATH` of a directory, image file or block device, or - for standard input; may be given several times")
-	fs.StringVar(&o.store, "store", "", "`DIR` of the store")
+	fs.StringVar(&o.store, "store", "", "`DIR` of the store, or zfs:POOL/DATASET: the pool is imported if it is not, which wants an approval, the dataset made if it is not there")
+	fs.Var(&o.approve, "approve", "`TOKEN` as --dry-run printed it: consent to exactly that plan; may be given several times")
 	fs.StringVar(&o.label, "label", "", "`TEXT` that stands with the snapshot")
 	fs.StringVar(&o.compression, "compression", "auto", "`MODE`: auto, none, fast, better; auto is fast")
 	fs.StringVar(&o.name, "name", "", "`NAME` of the source that is standard input")
@@ -134,6 +138,8 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--no-verify and --verify all contradict each other")
 	case o.memory < intake.MinBudget>>20:
 		return report.Usagef("--memory %d: the least is %d", o.memory, intake.MinBudget>>20)
+	case badToken(o.approve) != nil:
+		return report.Usagef("--approve: %w", badToken(o.approve))
 	case o.workers < 0 || o.workers > 1024:
 		return report.Usagef("--workers %d: want 0 to 1024", o.workers)
 	}
@@ -142,6 +148,15 @@ func (o *intakeOptions) check() error {
 	}
 	if _, err := intake.Codec(intake.Compression(o.compression)); err != nil {
 		return report.Usagef("%w", err)
+	}
+	return nil
+}
+
+func badToken(tokens []string) error {
+	for _, t := range tokens {
+		if _, err := approval.ParseToken(t); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ type PlanSource struct {
 }
 
 func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan {
-	if abs, err := filepath.Abs(dir); err == nil { // the plan may be done from another folder
+	if abs, err := filepath.Abs(dir); err == nil && !isZFSPlace(dir) { // the plan may be done from another folder
 		dir = abs
 	}
 	p := Plan{Store: dir, Domain: domain, Label: o.label, Compression: o.compression, Verify: o.verify}
@@ -79,8 +79,8 @@ func (p Plan) Text(found string) string {
 	for _, s := range p.Sources {
 		fmt.Fprintf(&head, "# %s: %s %s%s\n", event.Printable(s.Name), s.Kind, event.Printable(s.Path), sizeText(s.Size))
 	}
-	if found != "" {
-		fmt.Fprintf(&head, "# %s\n", found)
+	for line := range strings.Lines(found) {
+		fmt.Fprintf(&head, "# %s\n", strings.TrimSuffix(line, "\n"))
 	}
 	fmt.Fprint(&head, "# To do it: asl-intake --batch --plan THIS-FILE\n\n")
 	return head.String() + string(b)

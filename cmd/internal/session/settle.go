@@ -21,11 +21,19 @@ func (j *intakeJob) settle() error {
 	if o.domain == "" && c.Origin("domain.id") != "default" {
 		o.domain = c.DomainID
 	}
+	if o.store == "" && c.LocalDataset != "" {
+		o.store = zfsPrefix + c.LocalDataset
+	}
 	if o.store == "" && c.Origin("local.mount") != "default" {
 		o.store = c.LocalMount
 	}
 	if o.store == "" {
 		return report.Usagef("no store given: --store is missing, and no asl.conf says local.mount")
 	}
-	return nil
+	if j.pools.look == nil {
+		j.mount, j.snapshots = c.LocalMount, c.ZFSSnapshots == "yes"
+		j.pools = realPools(o.approve, c.Approvals())
+	}
+	_, _, err = zfsPlace(o.store)
+	return err
 }
