@@ -4,6 +4,7 @@
 //
 //	go run ./e2e/mutants                    all
 //	go run ./e2e/mutants -run 'fsync'       those whose name matches
+//	go run ./e2e/mutants -record            and remember which test caught each, so that the next run is shorter
 //	go run ./e2e/mutants -sample 5 -seed 7  some, for every change
 //
 // Exit: 0 all were caught, 1 one was not, or cannot be made any more, 2 usage.
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string) error {
 	seed := fs.Uint64("seed", uint64(time.Now().Unix()/86_400), "decides the sample; by default another one every day")
 	jobs := fs.Int("j", 1, "mutants at a time")
 	short := fs.Bool("short", false, "leave out the tests that take minutes: what survives then is only suspected")
+	record := fs.Bool("record", false, "write into "+knownFile+" which test caught each, to be asked first from then on")
 	list := fs.Bool("list", false, "print their names and do nothing")
 	if err := fs.Parse(args); err != nil {
 		return flag.ErrHelp
@@ -76,12 +78,16 @@ func run(ctx context.Context, args []string) error {
 		}
 		return nil
 	}
+	k, err := readKnown(filepath.Join(root, knownFile), *record)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	return tryAll(ctx, &runner{root: root, dir: dir, short: *short, sound: map[string]bool{}}, all, *jobs)
+	return tryAll(ctx, &runner{root: root, dir: dir, short: *short, known: k, sound: map[string]bool{}}, all, *jobs)
 }
 
 func tryAll(ctx context.Context, r *runner, all []mutant, jobs int) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -45,5 +46,44 @@ func TestFailedNamesTheDeepestTest(t *testing.T) {
 		if got := failed(out); strings.TrimSpace(got) != want {
 			t.Errorf("%q: got %q, want %q", out, got, want)
 		}
+	}
+}
+
+// TestKnownIsAHint: what caught a mutant is asked first, and what the file says of mutants that are gone is found out.
+func TestKnownIsAHint(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "caught.txt")
+	k, err := readKnown(file, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := table()[0]
+	if got := k.steps(m); len(got) != len(m.steps) {
+		t.Errorf("before anything is known: %v", got)
+	}
+	if err := k.learn(m, step{pkg: "a/b", args: "-kills 3"}, "TestX/one_(two)"); err != nil {
+		t.Fatal(err)
+	}
+	if k, err = readKnown(file, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.steps(m); len(got) != len(m.steps)+1 || got[0] != (step{pkg: "a/b", run: `^TestX$/^one_\(two\)$`, args: "-kills 3"}) {
+		t.Errorf("first is %+v", got[0])
+	}
+	if got := k.stale(table()[1:]); len(got) != 1 || got[0] != m.name {
+		t.Errorf("stale: %q", got)
+	}
+}
+
+func TestKnownNamesMutantsThatAre(t *testing.T) {
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := readKnown(filepath.Join(root, knownFile), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := k.stale(table()); len(names) > 0 {
+		t.Errorf("%s names mutants that are gone: %q", knownFile, names)
 	}
 }

@@ -64,6 +64,7 @@ func (r result) String() string {
 type runner struct {
 	root, dir string
 	short     bool
+	known     *known
 
 	mu    sync.Mutex
 	sound map[string]bool // whether tests pass without a mutant
@@ -80,7 +81,7 @@ func (r *runner) try(ctx context.Context, n int, m mutant) (res result) {
 		return res
 	}
 	var asked []string
-	for _, s := range m.steps {
+	for _, s := range r.known.steps(m) {
 		if s.long && r.short {
 			continue
 		}
@@ -107,6 +108,9 @@ func (r *runner) try(ctx context.Context, n int, m mutant) (res result) {
 			continue
 		}
 		res.verdict, res.by = caught, s.pkg+" "+test
+		if err := r.known.learn(m, s, test); err != nil {
+			res.verdict, res.by = broken, err.Error()
+		}
 		return res
 	}
 	res.by = "none of: " + strings.Join(asked, "; ")
