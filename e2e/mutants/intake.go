@@ -17,7 +17,7 @@ func intakeMutants() []mutant {
 		{"ack: never before the end", pack, []string{"if it.state == nil || !it.endSeg && !it.final && time.Since(c.last) < c.every {", "if it.state == nil || !it.endSeg && !it.final {"}, append(steps, kills)},
 		{"ack: the blocks of the one before stand in it again", pack, []string{"\tc.blocks, c.last = nil, time.Now()\n", "\tc.last = time.Now()\n"}, steps},
 		{"seal: the last segment is not ended", pack, []string{"endSeg: whole, final: true", "endSeg: false, final: true"}, steps},
-		{"seal: verification is left out", intake, []string{"\tif r.o.NoVerify {", "\tif r.o.NoVerify || true {"}, append(steps, sessionTests)},
+		{"seal: verification is left out", intake, []string{"\tif r.check != nil {\n\t\tif err := r.verify", "\tif false {\n\t\tif err := r.verify"}, append(steps, sessionTests)},
 		{"seal: what verification found is not said", intake, []string{"\tif len(bad) > 0 {\n\t\trep.Result = event.Failed", "\tif len(bad) > 1<<30 {\n\t\trep.Result = event.Failed"}, steps},
 		{"seal: COMPLETE in spite of gaps", intake, []string{"if !res.Whole() {", "if false {"}, missing},
 		{"compress: the result is not compared", pack, []string{"if err != nil || !bytes.Equal(back, a.data) {", "if err != nil && false {"}, []step{roundTrip, faults}},

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"aslrescue/engine/artifact"
 	"aslrescue/engine/store/format"
 )
 
@@ -23,17 +24,26 @@ type room struct {
 	slots   int // super-blocks in memory
 	arenas  int // memory for their compressed forms
 	blocks  int // blocks being filled or on their way to the store
+	readers int // that read blocks back beside the writing; without any it is done at the end
+}
+
+// readerSize is what reading back takes: a block, and an artifact expanded.
+func readerSize(compress bool) int {
+	if compress {
+		return format.BlockSizeMax + artifact.MaxSize
+	}
+	return format.BlockSizeMax
 }
 
 // divide spends a budget. What it gives does not change what is stored, only how fast.
-func divide(budget int64, workers int, superBlock int, compress bool) (room, error) {
+func divide(budget int64, workers int, superBlock int, compress, verify bool) (room, error) {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	const fixed = 40 << 20 // runtime, index cache, log, codecs of one worker
 	left := budget - fixed
 	need := func(r room) int64 {
-		return int64(r.slots+r.arenas)*int64(superBlock) + int64(r.blocks)*format.BlockSizeMax + int64(r.workers-1)*(6<<20)
+		return int64(r.slots+r.arenas)*int64(superBlock) + int64(r.blocks)*format.BlockSizeMax + int64(r.workers-1)*(6<<20) + int64(r.readers)*int64(readerSize(compress))
 	}
 	r := room{workers: 1, slots: 1, blocks: 1}
 	if compress {
@@ -51,6 +61,11 @@ func divide(budget int64, workers int, superBlock int, compress bool) (room, err
 			func(r *room) {
 				if compress {
 					r.arenas = min(r.arenas+1, r.workers+1)
+				}
+			},
+			func(r *room) {
+				if verify {
+					r.readers = min(r.readers+1, r.workers)
 				}
 			},
 		} {

@@ -107,20 +107,22 @@ func sameSources(was []format.SourceID, now []source.Source) bool {
 
 // runner is one call of Run.
 type runner struct {
-	o          Options
-	s          *store.Store
-	w          *store.Writer
-	sources    []source.Source
-	begin      format.IntakeBegin
-	point      format.ResumePoint // to go on from; State has a row per source
-	room       room
-	start      time.Time
-	stop       context.Context
-	madeBlocks []artifact.Digest // by this intake, in this run and those before
+	o       Options
+	s       *store.Store
+	w       *store.Writer
+	sources []source.Source
+	begin   format.IntakeBegin
+	point   format.ResumePoint // to go on from; State has a row per source
+	room    room
+	start   time.Time
+	stop    context.Context
+	before  []artifact.Digest // blocks that earlier runs of this intake made
 
-	slots, arenas, blocks *pool
-	stopped               atomic.Bool
-	sizes                 []atomic.Int64 // of trees, as far as known; 0 where not
+	slots, arenas, blocks, readers *pool
+
+	check   *store.Verification // of what this intake stores; nil without verification
+	stopped atomic.Bool
+	sizes   []atomic.Int64 // of trees, as far as known; 0 where not
 }
 
 // Run takes sources in and seals a snapshot. It owns neither the store nor the sources.
@@ -143,6 +145,11 @@ func Run(ctx context.Context, s *store.Store, sources []source.Source, o Options
 	}
 	r.emit(event.IntakeBegun{Stamp: r.now(), Intake: fmt.Sprintf("%x", rep.Intake), Label: r.begin.Label, Store: s.Backend().Info().Where,
 		Sources: len(sources), Total: total, Resumed: o.Resume != nil})
+	if !o.NoVerify {
+		r.check = s.Verification(ctx, func(done, total, bad int64) {
+			r.emit(event.VerifyProgress{Stamp: r.now(), Done: done, Total: total, Bad: bad})
+		})
+	}
 	err = r.pipeline(ctx, rep)
 	if err == nil && r.stopped.Load() {
 		rep.Result, err = event.Stopped, ErrStopped
@@ -187,7 +194,7 @@ func prepare(ctx context.Context, s *store.Store, sources []source.Source, o Opt
 		return nil, err
 	}
 	var err error
-	r.room, err = divide(o.Budget, o.Workers, int(r.begin.Chunk.SuperBlock), r.compresses())
+	r.room, err = divide(o.Budget, o.Workers, int(r.begin.Chunk.SuperBlock), r.compresses(), !o.NoVerify)
 	return r, err
 }
 
@@ -203,11 +210,11 @@ func (r *runner) open(ctx context.Context) error {
 		r.w, r.begin = w, in.Begin
 		for _, seg := range r.s.Segments() {
 			if slices.Contains(in.Made, seg.Segment) {
-				r.madeBlocks = append(r.madeBlocks, seg.Blocks...)
+				r.before = append(r.before, seg.Blocks...)
 			}
 		}
 		for _, b := range in.Blocks {
-			r.madeBlocks = append(r.madeBlocks, b.ID)
+			r.before = append(r.before, b.ID)
 		}
 		if in.Point != nil {
 			r.point = *in.Point
@@ -268,6 +275,7 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 	}
 	defer r.release()
 	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Reading})
+	defer r.readBack()()
 	fed := make(chan *unit, r.room.slots+1) // in order, to the sequencer
 	work := make(chan *unit)                // to whichever worker is free
 	packing := make(chan *unit, r.room.slots+1)
@@ -286,7 +294,7 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 		super: int64(r.begin.Chunk.SuperBlock), sums: len(r.o.Digest) > 0}
 	pk := &packer{ctx: ctx, blocks: r.blocks, seal: seal, commit: commits, force: r.o.ForceAfter, since: time.Now(), free: r.freeUnit}
 	var forced atomic.Int64
-	cm := &committer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
+	cm := &committer{ctx: ctx, w: r.w, check: r.check, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
 
 	stage(func() error { defer close(fed); defer close(work); return r.feed(ctx, fed, work) })
 	for range r.room.workers {
@@ -330,16 +338,26 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 		}
 	})
 	wg.Wait()
-	rep.Blocks, rep.Stored = len(cm.made), cm.written
+	rep.Blocks, rep.Stored = cm.made, cm.written
 	if lost := r.w.Lost(); len(lost) > 0 {
 		r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: fmt.Sprintf("missing or cut in the store: %s of earlier intakes, such as %s. What the sources still have of it was stored again; asl-admin verify finds the rest",
 			event.CountOf(int64(len(lost)), "block", "blocks"), lost[0])})
 	}
 	r.point.State, rep.Gone = seq.states, seq.gone
-	for _, b := range cm.made {
-		r.madeBlocks = append(r.madeBlocks, b.ID)
-	}
 	return context.Cause(ctx)
+}
+
+// readBack verifies beside the writing, in memory of the budget, what is durable by then. What is not reached before all is written is for
+// verify. The call that it gives waits for the blocks at hand.
+func (r *runner) readBack() (done func()) {
+	if r.check == nil {
+		return func() {}
+	}
+	var wg sync.WaitGroup
+	for _, mem := range r.readers.all {
+		wg.Go(func() { r.check.Beside(mem[:format.BlockSizeMax:format.BlockSizeMax], mem[format.BlockSizeMax:]) })
+	}
+	return func() { r.check.Rest(); wg.Wait() }
 }
 
 func (r *runner) allocate() (err error) {
@@ -349,12 +367,15 @@ func (r *runner) allocate() (err error) {
 	if r.arenas, err = newPool(r.room.arenas, int(r.begin.Chunk.SuperBlock)); err != nil {
 		return err
 	}
-	r.blocks, err = newPool(r.room.blocks, format.BlockSizeMax)
+	if r.blocks, err = newPool(r.room.blocks, format.BlockSizeMax); err != nil {
+		return err
+	}
+	r.readers, err = newPool(r.room.readers, readerSize(r.compresses()))
 	return err
 }
 
 func (r *runner) release() {
-	for _, p := range []*pool{r.slots, r.arenas, r.blocks} {
+	for _, p := range []*pool{r.slots, r.arenas, r.blocks, r.readers} {
 		if p != nil {
 			p.release()
 		}
@@ -645,7 +666,7 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 		r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: "the snapshot is sealed, its signature is missing: " + err.Error()})
 	}
 	r.emit(event.SnapshotSealed{Stamp: r.now(), Domain: snap.Domain, Number: snap.Number, Manifest: artifact.Ref{Hash: artifact.BLAKE3, Digest: snap.Manifest}.String()})
-	if !r.o.NoVerify {
+	if r.check != nil {
 		if err := r.verify(ctx, rep); err != nil {
 			return err
 		}
@@ -653,12 +674,11 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 	return r.digests(ctx, rep)
 }
 
-// verify reads back all blocks that this intake made: those of a run that was interrupted have most need of it.
+// verify reads back what was not reached beside the writing, and the blocks of runs that were interrupted: those have most need of it.
 func (r *runner) verify(ctx context.Context, rep *Report) error {
 	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Verifying})
-	bad, err := r.s.VerifyBlocks(ctx, r.madeBlocks, 2*r.room.workers, func(done, total, bad int64) {
-		r.emit(event.VerifyProgress{Stamp: r.now(), Done: done, Total: total, Bad: bad})
-	})
+	r.check.Add(r.point.Stored, r.before...)
+	bad, err := r.check.Finish(2 * r.room.workers)
 	if err != nil {
 		return fmt.Errorf("reading back: %w", err)
 	}
@@ -670,5 +690,5 @@ func (r *runner) verify(ctx context.Context, rep *Report) error {
 		}
 		return fmt.Errorf("%d of the blocks just stored read back wrong: %w", len(bad), artifact.ErrDamaged)
 	}
-	return r.s.ReportVerified(ctx, format.Verified{Intake: r.w.ID(), Blocks: len(r.madeBlocks), Bytes: r.point.Stored + rep.Stored, Clock: r.o.Clock().Unix()})
+	return r.s.ReportVerified(ctx, format.Verified{Intake: r.w.ID(), Blocks: len(r.before) + rep.Blocks, Bytes: r.point.Stored + rep.Stored, Clock: r.o.Clock().Unix()})
 }

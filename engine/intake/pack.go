@@ -219,7 +219,8 @@ type committer struct {
 
 	blocks  []format.SealedBlock
 	last    time.Time
-	made    []format.SealedBlock // by this run, for verification: without entries
+	check   *store.Verification // told of every block; nil without verification
+	made    int                 // blocks of this run
 	written int64
 	newRaw  int64
 	base    format.ResumePoint // counters of earlier runs
@@ -253,8 +254,11 @@ func (c *committer) item(it commitItem) error {
 func (c *committer) sealed(job *blockJob) {
 	b := job.out
 	c.blocks = append(c.blocks, b)
-	c.made = append(c.made, format.SealedBlock{ID: b.ID, Generation: b.Generation, Size: b.Size})
+	c.made++
 	c.written += int64(b.Size)
 	c.newRaw += job.raw
-	c.emit(event.BlockSealed{Stamp: c.now(), Block: b.ID.String(), Size: int64(b.Size), Blocks: int64(len(c.made)), Stored: c.written})
+	c.emit(event.BlockSealed{Stamp: c.now(), Block: b.ID.String(), Size: int64(b.Size), Blocks: int64(c.made), Stored: c.written})
+	if c.check != nil {
+		c.check.Add(int64(b.Size), b.ID)
+	}
 }
