@@ -69,8 +69,12 @@ func (b *backend) write(dir string, data []byte) (tmp string, err error) {
 	if err != nil {
 		return "", err
 	}
+	soonRead := b.keep || !strings.HasPrefix(dir, "blocks/")
+	if !soonRead {
+		f.Uncached()
+	}
 	err = fill(f, data)
-	if err == nil && !b.keep && strings.HasPrefix(dir, "blocks/") {
+	if err == nil && !soonRead {
 		f.Uncached()
 	}
 	if cerr := f.Close(); err == nil {

@@ -33,6 +33,7 @@ func backendMutants() []mutant {
 		{"vfs: folders are not synced", vfs, []string{"return errors.Join(f.Sync(), f.Close())", "return f.Close()"}, []step{vfsTests, localTests, calls}},
 		{"vfs: files are not synced", vfs, []string{"func (f *osFile) Size() int64 { return f.size }", "func (f *osFile) Size() int64 { return f.size }\n\nfunc (f *osFile) Sync() error { return nil }"}, []step{vfsTests, localTests, calls}},
 		{"vfs: reads past the cache come from the beginning", vfs, []string{"f.direct.ReadAt(p[:long], off)", "f.direct.ReadAt(p[:long], 0)"}, []step{vfsTests, localTests, kills}},
-		{"vfs: a symbolic link is opened", vfs, []string{"os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)", "os.O_RDONLY|unix.O_NONBLOCK, 0)"}, []step{vfsTests, localTests}},
+		{"vfs: writes past the cache are taken for all", vfs, []string{"\tm, err := f.File.Write(p[n:])\n\treturn n + m, err\n", "\tif n > 0 {\n\t\treturn len(p), nil\n\t}\n\tm, err := f.File.Write(p[n:])\n\treturn n + m, err\n"}, []step{vfsTests, localTests}},
+		{"vfs: a symbolic link is opened", vfs, []string{"unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)", "unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)"}, []step{vfsTests, localTests}},
 	}
 }

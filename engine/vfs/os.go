@@ -51,16 +51,29 @@ func (d *Dir) CreateExcl(name string, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{File: f}, nil
+	return &osFile{File: f, size: -1}, nil
 }
 
-// Open is part of FS.
+// Open is part of FS. os.Root follows links that stay within it whatever it is told, so the last step of the name is ours.
 func (d *Dir) Open(name string) (ReadFile, error) {
-	// A FIFO under one of our names would block without O_NONBLOCK.
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	last, err := base("open", name)
 	if err != nil {
 		return nil, err
 	}
+	dir, err := d.root.Open(path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	fd := -1
+	for err = unix.EINTR; err == unix.EINTR; {
+		// A FIFO under one of our names would block without O_NONBLOCK.
+		fd, err = unix.Openat(int(dir.Fd()), last, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), name)
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a regular file: %w", fs.ErrInvalid)}
@@ -85,11 +98,11 @@ func (d *Dir) RenameNoReplace(oldname, newname string) error {
 		return err
 	}
 	defer to.Close()
-	oldbase, err := base(oldname)
+	oldbase, err := base("rename", oldname)
 	if err != nil {
 		return err
 	}
-	newbase, err := base(newname)
+	newbase, err := base("rename", newname)
 	if err != nil {
 		return err
 	}
@@ -146,9 +159,9 @@ func (d *Dir) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // base is the last step of a name that stays within its folder.
-func base(name string) (string, error) {
+func base(op, name string) (string, error) {
 	if !fs.ValidPath(name) || name == "." {
-		return "", &fs.PathError{Op: "rename", Path: name, Err: fs.ErrInvalid}
+		return "", &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
 	return path.Base(name), nil
 }
@@ -157,12 +170,14 @@ type osFile struct {
 	*os.File
 	size   int64
 	direct *os.File // the same file past the page cache, after Uncached; nil where the medium has no such way
+	past   bool     // of a file being written: what is written first goes past the page cache
 }
 
 func (f *osFile) Size() int64 { return f.size }
 
 // Uncached drops clean pages only, so it is of use after Sync and needs none itself.
 func (f *osFile) Uncached() {
+	f.past = f.size < 0
 	unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 	if f.size < directLeast || f.direct != nil {
 		return
@@ -193,6 +208,41 @@ func (f *osFile) ReadAt(p []byte, off int64) (int, error) {
 	}
 	m, err := f.File.ReadAt(p[n:], off+int64(n))
 	return n + m, err
+}
+
+// Write writes past the page cache what is long and begins the file, if Uncached said so before: that takes a quarter of the system time, and
+// nobody else's pages have to make room. Where the kernel refuses, and for the rest, it writes as ever.
+func (f *osFile) Write(p []byte) (n int, err error) {
+	long := len(p) &^ (directAlign - 1)
+	if f.past && long >= directLeast && f.setDirect(true) {
+		n, err = f.File.Write(p[:long])
+		if !f.setDirect(false) && err == nil {
+			err = &fs.PathError{Op: "write", Path: f.Name(), Err: unix.EINVAL} // what follows could not be written either
+		}
+		if errors.Is(err, unix.EINVAL) { // p itself is not aligned, or this medium wants more
+			err = nil
+		}
+	}
+	f.past = false // from here on offsets need not be aligned
+	if err != nil || n == len(p) {
+		return n, err
+	}
+	m, err := f.File.Write(p[n:])
+	return n + m, err
+}
+
+// setDirect switches the file between writing past the page cache and through it.
+func (f *osFile) setDirect(on bool) bool {
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return false
+	}
+	flags &^= unix.O_DIRECT
+	if on {
+		flags |= unix.O_DIRECT
+	}
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
+	return err == nil
 }
 
 func (f *osFile) Close() error {

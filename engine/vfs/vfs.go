@@ -43,7 +43,8 @@ type File interface {
 	Chmod(mode fs.FileMode) error
 	// Sync makes the content durable.
 	Sync() error
-	// Uncached drops what the system caches of this file and is durable already. Best effort.
+	// Uncached says that nobody will read this file soon. Before Write, what is written goes past the system's cache where the medium
+	// can; after Sync, what is cached of it is dropped. Best effort.
 	Uncached()
 	Close() error
 }

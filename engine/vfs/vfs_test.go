@@ -1,7 +1,9 @@
 package vfs_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -228,6 +230,65 @@ func TestUnsupported(t *testing.T) {
 	for errno, err := range map[error]error{syscall.EPERM: d.Link("d", "e"), syscall.EINVAL: d.RenameNoReplace("d", "d/e")} {
 		wantErr(t, "errno", err, errno)
 		wantErr(t, "meaning", err, errors.ErrUnsupported)
+	}
+}
+
+// TestPastTheCache: what is written past the page cache, and read past it, is what was meant, wherever it begins and ends.
+func TestPastTheCache(t *testing.T) {
+	everyFS(t, func(t *testing.T, fsys vfs.FS) {
+		all := make([]byte, 1<<20+4096)
+		for i := range all {
+			all[i] = byte(i>>12 ^ i*7)
+		}
+		for i, c := range []struct{ from, n, rest int }{{0, 0, 0}, {0, 1, 5}, {0, 64<<10 - 1, 0}, {0, 64 << 10, 0}, {0, 1 << 20, 4096}, {0, 1<<20 - 77, 90}, {1, 300_000, 200_000}, {512, 1 << 19, 1}} {
+			name, want := fmt.Sprint(i), all[c.from:c.from+c.n+c.rest]
+			f, err := fsys.CreateExcl(name, 0o444)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Uncached()
+			for _, p := range [][]byte{want[:c.n], want[c.n:]} {
+				if n, err := f.Write(p); n != len(p) || err != nil {
+					t.Fatalf("%+v: %d, %v", c, n, err)
+				}
+			}
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			r, err := fsys.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Uncached()
+			for _, off := range []int{0, 4096, 8192, 100} {
+				if off > len(want) {
+					continue
+				}
+				got := make([]byte, len(want)-off)
+				if n, err := r.ReadAt(got, int64(off)); n != len(got) || err != nil || !bytes.Equal(got, want[off:]) {
+					t.Errorf("%+v from %d: %d of %d bytes, %v, or other bytes", c, off, n, len(got), err)
+				}
+			}
+			r.Close()
+		}
+	})
+}
+
+// TestLinksAreNotFollowed: a symbolic link is no file of ours, not even where it points into the folder.
+func TestLinksAreNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	d, err := vfs.OS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	write(t, d, "file", "content")
+	if err := os.Symlink("file", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := d.Open("link"); err == nil {
+		f.Close()
+		t.Error("a symbolic link was opened as a file")
 	}
 }
 
