@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"archive/tar"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +31,7 @@ import (
 //	mktree DIR                makes a tree of everything that is hard to keep
 //	mkdata FILE SIZE SEED     makes a file of data, a third of it zeros, a third repeating
 //	mkext4 IMAGE SIZE TREE    makes an ext4 image with a tree in it, the same bytes every time
+//	zfsimage FILE NAME        makes an image of a device of a real ZFS pool: a fixture of detect/zfslabel
 //	sametree A B              compares all that stat, xattrs and content say of two trees, hard links included
 //	flip FILE OFFSET          turns one bit over; an offset below 0 counts from the end
 //	pick VAR PATTERN [N]      puts the n-th file that matches into a variable, the largest first
@@ -40,6 +43,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"mktree":   plain(1, func(ts *testscript.TestScript, a []string) error { return mktree(ts.MkAbs(a[0])) }),
 		"mkdata":   plain(3, func(ts *testscript.TestScript, a []string) error { return mkdata(ts.MkAbs(a[0]), a[1], a[2]) }),
 		"mkext4":   plain(3, func(ts *testscript.TestScript, a []string) error { return mkext4(ts.MkAbs(a[0]), a[1], ts.MkAbs(a[2])) }),
+		"zfsimage": plain(2, func(ts *testscript.TestScript, a []string) error { return zfsimage(ts.MkAbs(a[0]), a[1]) }),
 		"sametree": sametree,
 		"flip":     plain(2, func(ts *testscript.TestScript, a []string) error { return flip(ts.MkAbs(a[0]), a[1]) }),
 		"pick":     pick,
@@ -502,4 +506,41 @@ func copyTimes(a, b string) error {
 		}
 		return err
 	})
+}
+
+// zfsimage makes a sparse file of the four labels that are kept of a device.
+func zfsimage(file, name string) error {
+	packed, err := os.Open("../detect/zfslabel/testdata/labels.tar.zst")
+	if err != nil {
+		return err
+	}
+	defer packed.Close()
+	z, err := zstd.NewReader(packed, zstd.WithDecoderMaxWindow(64<<20))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	const label = 256 << 10
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if err != nil {
+			return fmt.Errorf("fixture %s: %w", name, err)
+		}
+		length, found := strings.CutPrefix(h.Name, name+".")
+		size, err := strconv.ParseInt(length, 10, 64)
+		if !found || err != nil {
+			continue
+		}
+		f, err := os.Create(file)
+		if err != nil {
+			return err
+		}
+		end := size / label * label
+		for _, at := range []int64{0, label, end - 2*label, end - label} {
+			if _, err := io.CopyN(io.NewOffsetWriter(f, at), r, label); err != nil {
+				return err
+			}
+		}
+		return errors.Join(f.Truncate(size), f.Close())
+	}
 }

@@ -111,7 +111,8 @@ func Assemble(seen []Seen) Assembly {
 	return a
 }
 
-// believe orders devices by how much their label is worth: a right checksum first, then the newest, then the newest write.
+// believe orders devices by how much their label is worth: a right checksum first, then the newest, then the newest write;
+// then by name, so that the order in which they were given does not matter.
 func believe(a, b Seen) int {
 	bad := func(s Seen) int {
 		if s.Damaged {
@@ -119,7 +120,7 @@ func believe(a, b Seen) int {
 		}
 		return 0
 	}
-	return cmp.Or(cmp.Compare(bad(a), bad(b)), -cmp.Compare(a.Config.TXG, b.Config.TXG), -cmp.Compare(a.lastTXG(), b.lastTXG()))
+	return cmp.Or(cmp.Compare(bad(a), bad(b)), -cmp.Compare(a.Config.TXG, b.Config.TXG), -cmp.Compare(a.lastTXG(), b.lastTXG()), cmp.Compare(a.Device, b.Device))
 }
 
 func (s Seen) lastTXG() uint64 {
