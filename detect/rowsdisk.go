@@ -396,7 +396,7 @@ func (j *judge) need() (n int64, of string) {
 
 // carries tells whether a disk is the running system's or the store's own.
 func (j *judge) carries(d *Disk) bool {
-	if d.Name == j.f.Host.Medium || j.f.Store != nil && d.Name == j.f.Store.Disk && d.Name != "" {
+	if d.Name == j.f.Host.Medium || j.f.Store != nil && j.f.Store.Mounted && d.Name == j.f.Store.Disk && d.Name != "" {
 		return true
 	}
 	for i := range j.f.Pools {

@@ -63,6 +63,11 @@ func (j *judge) pools() []Row {
 		return info("none", "No disk here carries a label of ZFS.")
 	}
 	var found []string
+	var rows []Row
+	if p, _ := j.f.Probe("zpool import"); p.State == Failed {
+		rows = append(rows, Row{ID: "pools.listed", What: "zpool import", Found: Printable(p.Why), Verdict: ASK,
+			Why: "Only the labels say which pools are here. zpool reads deeper, and waits for every disk that fails.", Next: []string{"look again"}})
+	}
 	names := map[string]int{}
 	for i := range j.stands {
 		s := &j.stands[i]
@@ -73,7 +78,7 @@ func (j *judge) pools() []Row {
 		}
 		found = append(found, text)
 	}
-	rows := fine(strings.Join(found, ", "), "Each has rows of its own below.")
+	rows = append(fine(strings.Join(found, ", "), "Each has rows of its own below."), rows...)
 	for _, n := range sortedKeys(names) {
 		if names[n] > 1 {
 			rows = append(rows, Row{ID: "pool.name", What: "Pools of one name", Found: fmt.Sprintf("%d pools are called %s", names[n], Printable(n)), Verdict: ASK,

@@ -1,14 +1,30 @@
 package config
 
-import "os"
+import (
+	"os"
+	"strings"
+)
 
 // Terminal is what the environment says of the screen.
 type Terminal struct {
 	Term    string
 	NoColor bool // https://no-color.org: set to anything
+	SSH     bool // somebody sits elsewhere
+	UTF8    bool // the locale says that text is UTF-8
 }
 
 // Screen reads the environment.
 func Screen() Terminal {
-	return Terminal{Term: os.Getenv("TERM"), NoColor: os.Getenv("NO_COLOR") != ""}
+	locale := ""
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} { // the first that is set counts
+		if locale = os.Getenv(name); locale != "" {
+			break
+		}
+	}
+	locale = strings.ToLower(strings.ReplaceAll(locale, "-", ""))
+	return Terminal{
+		Term: os.Getenv("TERM"), NoColor: os.Getenv("NO_COLOR") != "",
+		SSH:  os.Getenv("SSH_CONNECTION") != "" || os.Getenv("SSH_TTY") != "",
+		UTF8: strings.Contains(locale, "utf8"),
+	}
 }

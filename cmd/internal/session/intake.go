@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"aslrescue/cmd/internal/report"
+	"aslrescue/detect/probe"
 	"aslrescue/engine/approval"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
@@ -53,6 +54,9 @@ func StdIO() IO {
 
 // Intake is the program asl-intake. It returns the exit code.
 func Intake(ctx context.Context, args []string, std IO) int {
+	if len(args) > 0 && args[0] == probe.ChildArg {
+		return probe.Child(args[1:], std.Out)
+	}
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // that nobody reads any more is no reason to stop; a file too large is an error as others are
 	var help strings.Builder
 	o, err := parseIntake(args, &help)
@@ -68,6 +72,10 @@ func Intake(ctx context.Context, args []string, std IO) int {
 		return int(pr.Finish(report.Result{Err: err}))
 	case o.version:
 		return int(pr.Finish(report.Result{Text: Tool("asl-intake"), Fields: map[string]any{"version": Tool("asl-intake")}}))
+	}
+	if o.preflight {
+		p := preflight{o: o, pr: pr, std: std}
+		return int(pr.Finish(p.run(ctx)))
 	}
 	if !o.dryRun { // of that, what is printed is all there is
 		pr.Work()

@@ -26,6 +26,9 @@ type intakeOptions struct {
 	memory, workers     int
 	cpuprofile          string
 	version             bool
+
+	preflight                      bool
+	runDir, capture, facts, config string
 }
 
 type list []string
@@ -48,6 +51,12 @@ Examples
   asl-intake --batch --plan plan.toml
   asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
+  asl-intake --preflight
+  asl-intake --preflight --capture /mnt/usb/machine.json
+  asl-intake --preflight --facts machine.json
+
+--preflight looks at the machine, prints what it found as a table, and writes the mode to /run/asl. It changes nothing else, and
+ends with 0 whatever it finds; docs/preflight.md describes the table.
 
 Options
 `
@@ -74,6 +83,11 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.IntVar(&o.memory, "memory", intake.DefaultBudget>>20, "`MIB` of memory to use in all")
 	fs.IntVar(&o.workers, "workers", 0, "`N` goroutines that hash, and as many that compress (default: one per core)")
 	fs.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile to `FILE`")
+	fs.BoolVar(&o.preflight, "preflight", false, "look at this machine, print what was found as a table, write the mode")
+	fs.StringVar(&o.runDir, "run-dir", "", "`DIR` for mode and preflight.json (default "+RunDir+"; with --facts none)")
+	fs.StringVar(&o.capture, "capture", "", "with --preflight: keep what was seen in `FILE`, to be sent with a report")
+	fs.StringVar(&o.facts, "facts", "", "with --preflight: decide on what `FILE` says instead of looking; it was written by --capture, or is a preflight.json")
+	fs.StringVar(&o.config, "config", "", "`DIR` with asl.conf, federation.conf, logging.conf (default /etc/asl)")
 	fs.BoolVar(&o.version, "version", false, "print the version")
 	err := parseAnywhere(fs, args, (*[]string)(&o.sources))
 	if errors.Is(err, flag.ErrHelp) {
@@ -116,6 +130,12 @@ func (o *intakeOptions) check() error {
 	switch {
 	case o.version:
 		return nil
+	case o.preflight && (o.batch || o.dryRun || len(o.sources) > 0 || o.store != "" || o.plan != ""):
+		return report.Usagef("--preflight only looks: --batch, --dry-run, --source, --store and --plan do not go with it")
+	case o.preflight:
+		return nil
+	case o.runDir != "" || o.capture != "" || o.facts != "":
+		return report.Usagef("--run-dir, --capture and --facts go with --preflight")
 	case !o.batch && !o.dryRun:
 		return report.Usagef("--batch is missing: without it a wizard would ask, and this build has none")
 	case o.plan != "" && (len(o.sources) > 0 || o.store != "" || o.dryRun):

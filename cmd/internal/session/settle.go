@@ -11,7 +11,7 @@ import (
 // rescue whose store and domain were given.
 func (j *intakeJob) settle() error {
 	o := j.o
-	c, err := config.Load(config.System())
+	c, err := config.Load(o.where())
 	if err != nil {
 		if o.store == "" {
 			return &report.Error{What: "read the config", Err: err, Code: report.Usage, Next: []string{"mend the file, or give --store and --domain"}}

@@ -2,12 +2,19 @@ package session
 
 import (
 	"context"
-	"errors"
 
+	"aslrescue/cmd/internal/config"
 	"aslrescue/detect"
+	"aslrescue/detect/probe"
 )
 
 // lookForPools looks at this machine for pools and disks, and at nothing else.
 func lookForPools(ctx context.Context) (*detect.Facts, error) {
-	return nil, errors.New("this build does not look at machines")
+	w := LookWish(config.System())
+	w.PoolsOnly = true
+	u, err := probe.Once(ctx, ThisMachine("asl-intake"), w)
+	if err != nil {
+		return nil, err
+	}
+	return &u.Facts, nil
 }
