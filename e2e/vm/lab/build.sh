@@ -11,8 +11,25 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 unset TMPDIR # of this machine: there is no such folder in the trees
 say() { echo "build: $*" >&2; }
 mkdir -p "$cache"
-exec 9>"$cache/lock"
+exec 9>"$cache/lock-$series"
 flock 9
+if [ -e "$cache/series-$series/done" ]; then # to build with newer packages, remove that link
+	readlink -f "$cache/series-$series"
+	exit
+fi
+
+# unpack gives the kernel without its loader: QEMU starts that at once, and saves the time to unpack it at every boot.
+unpack() {
+	local at
+	for magic in '\xfd7zXZ\x00=xz -dc --single-stream' '\x28\xb5\x2f\xfd=zstd -dc' '\x1f\x8b\x08=gzip -dc'; do
+		for at in $(grep -abo -P "${magic%%=*}" "$1" | cut -d: -f1); do
+			tail -c "+$((at + 1))" "$1" | ${magic#*=} 2>/dev/null >"$work/unpacked" || true # what follows the kernel is no error
+			[ "$(head -c 4 "$work/unpacked" | tail -c 3)" != ELF ] || { cat "$work/unpacked"; return; }
+		done
+	done
+	say "the kernel is packed in a way that this script does not know"
+	return 1
+}
 
 work=$cache/work-$series
 build=$work/build
@@ -36,11 +53,6 @@ kernel=$(basename "$(echo "$build"/lib/modules/*-amd64)")
 zfs=$(chroot "$build" apt-get -s -t "$from" install zfs-dkms | sed -nE 's/^Inst zfs-dkms.*\(([0-9][^ -]*).*/\1/p')
 [ -n "$zfs" ] || zfs=$(chroot "$build" dpkg-query -W -f '${Version}' zfs-dkms | sed 's/-.*//')
 out=$cache/$kernel-zfs$zfs
-if [ -e "$out/done" ]; then
-	say "$out is there"
-	echo "$out"
-	exit
-fi
 if [ ! -e "$work/module.done" ]; then
 	say "OpenZFS $zfs for $kernel: ten minutes of one core"
 	bind "$build"
@@ -68,7 +80,7 @@ fi
 say "the kernel"
 version=$(chroot "$build" dpkg-query -W -f '${Version}' "linux-headers-$kernel")
 (cd "$build/tmp" && chroot "$build" sh -c "cd /tmp && apt-get -qq download linux-image-$kernel=$version" && dpkg-deb -x linux-image-*.deb "$work/image" && rm linux-image-*.deb)
-"$build"/usr/src/linux-headers-*-common/scripts/extract-vmlinux "$work/image/boot/vmlinuz-$kernel" >"$work/vmlinux"
+unpack "$work/image/boot/vmlinuz-$kernel" >"$work/vmlinux"
 modules=$root/lib/modules/$kernel
 rm -rf "$modules"
 mkdir -p "$modules"
@@ -113,6 +125,7 @@ for m in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_p
 done
 (cd "$init" && find . | cpio -o -H newc --quiet | gzip -1) >"$out/initrd.gz"
 touch "$out/done"
+ln -sfn "$out" "$cache/series-$series"
 rm -rf "$work"
 say "$(du -sh "$out" | cut -f1) in $out"
 echo "$out"
