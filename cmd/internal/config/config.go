@@ -7,15 +7,10 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"aslrescue/backends/zfs"
-	"aslrescue/engine/approval"
-	"aslrescue/engine/store"
 )
 
 // Mode narrows what preflight may decide.
@@ -28,7 +23,8 @@ const (
 	Remote Mode = "remote"
 )
 
-// Config is what holds for this run.
+// Config is what holds for this run. What can be several things stands in one text, with blanks between them; the methods
+// take it apart.
 type Config struct {
 	Mode           Mode
 	LocalMount     string // where the local store is or will be mounted
@@ -36,9 +32,29 @@ type Config struct {
 	ApproveImport  string // pools that a run without a person may import: names or GUIDs, blanks between them
 	ZFSSnapshots   string // yes: the dataset gets a snapshot of ZFS after each sealed one of ours
 	RemoteEndpoint string // https:// or s3://; empty: none
+	RemotePin      string // of the endpoint's key, sha256:<64 hex>; empty: the machine's own roots decide
+	RemoteCA       string // file with certificates to trust besides the machine's own; empty: none
+	RemoteProxy    string // http://HOST:PORT; empty: none
 	DomainID       string
+	Batch          Batch
+	Messages       Messages
+	Peers          []Peer // of federation.conf, in the order of their names
 
 	origins map[string]string
+	peers   map[string]*Peer
+}
+
+// Batch is what a run without a person does.
+type Batch struct {
+	Sources     string // selectors; empty: the command line says what to take in, or nobody does
+	Exclude     string // selectors of what is never taken in
+	Label       string // stands with the snapshot
+	Compression string
+	Verify      string // new, all, none
+	StopOn      string // gaps, failure, never: after which result of one source the others are left alone
+	StopAfter   string // a duration; empty: when everything is done
+	WaitNetwork string // a duration
+	Done        string // stay, poweroff, reboot, wait
 }
 
 // Origin says where the value of a key came from: "default", "/etc/asl/asl.conf:3", "kernel command line", "--store".
@@ -51,13 +67,26 @@ type Setting struct {
 	Origin string `json:"origin"`
 }
 
-// Settings are all keys, in the order of the documentation.
+// Settings are all keys, in the order of the documentation. Those of peers follow.
 func (c *Config) Settings() []Setting {
 	var out []Setting
 	for _, k := range keys() {
 		out = append(out, Setting{k.name, *k.value(c), c.origins[k.name]})
 	}
+	for i := range c.Peers {
+		for _, k := range peerKeys() {
+			name := "peer." + c.Peers[i].Name + "." + k.name
+			out = append(out, Setting{name, *k.value(&c.Peers[i]), or(c.origins[name], "default")})
+		}
+	}
 	return out
+}
+
+func or(s, instead string) string {
+	if s == "" {
+		return instead
+	}
+	return s
 }
 
 // key is one thing that can be set.
@@ -66,24 +95,64 @@ type key struct {
 	files []string // where it may stand
 	value func(*Config) *string
 	check func(string) error
+	many  bool // several values, with blanks or commas between them; in a file also as a list
 }
 
 func keys() []key {
-	asl := []string{"asl.conf"}
+	asl, both, logging := []string{aslConf}, []string{aslConf, federationConf}, []string{loggingConf}
 	return []key{
-		{"mode", asl, func(c *Config) *string { return (*string)(&c.Mode) }, checkMode},
-		{"local.mount", asl, func(c *Config) *string { return &c.LocalMount }, checkPath},
-		{"local.dataset", asl, func(c *Config) *string { return &c.LocalDataset }, checkDataset},
-		{"local.zfs-snapshots", asl, func(c *Config) *string { return &c.ZFSSnapshots }, checkYesNo},
-		{"approve.import", asl, func(c *Config) *string { return &c.ApproveImport }, checkPools},
-		{"remote.endpoint", asl, func(c *Config) *string { return &c.RemoteEndpoint }, checkEndpoint},
-		{"domain.id", []string{"asl.conf", "federation.conf"}, func(c *Config) *string { return &c.DomainID }, checkDomain},
+		{"mode", asl, func(c *Config) *string { return (*string)(&c.Mode) }, oneOf("auto", "local", "remote"), false},
+		{"local.mount", asl, func(c *Config) *string { return &c.LocalMount }, checkPath, false},
+		{"local.dataset", asl, func(c *Config) *string { return &c.LocalDataset }, checkDataset, false},
+		{"local.zfs-snapshots", asl, func(c *Config) *string { return &c.ZFSSnapshots }, oneOf("yes", "no"), false},
+		{"approve.import", asl, func(c *Config) *string { return &c.ApproveImport }, checkPools, true},
+		{"remote.endpoint", asl, func(c *Config) *string { return &c.RemoteEndpoint }, checkEndpoint, false},
+		{"remote.pin", asl, func(c *Config) *string { return &c.RemotePin }, checkPin, false},
+		{"remote.ca", asl, func(c *Config) *string { return &c.RemoteCA }, orEmpty(checkPath), false},
+		{"remote.proxy", asl, func(c *Config) *string { return &c.RemoteProxy }, checkProxy, false},
+		{"domain.id", both, func(c *Config) *string { return &c.DomainID }, checkDomain, false},
+		{"batch.sources", asl, func(c *Config) *string { return &c.Batch.Sources }, checkSelectors, true},
+		{"batch.exclude", asl, func(c *Config) *string { return &c.Batch.Exclude }, checkSelectors, true},
+		{"batch.label", asl, func(c *Config) *string { return &c.Batch.Label }, checkLabel, false},
+		{"batch.compression", asl, func(c *Config) *string { return &c.Batch.Compression }, oneOf("auto", "none", "fast", "better"), false},
+		{"batch.verify", asl, func(c *Config) *string { return &c.Batch.Verify }, oneOf("new", "all", "none"), false},
+		{"batch.stop-on", asl, func(c *Config) *string { return &c.Batch.StopOn }, oneOf("failure", "gaps", "never"), false},
+		{"batch.stop-after", asl, func(c *Config) *string { return &c.Batch.StopAfter }, orEmpty(checkDuration), false},
+		{"batch.wait-network", asl, func(c *Config) *string { return &c.Batch.WaitNetwork }, checkDuration, false},
+		{"batch.done", asl, func(c *Config) *string { return &c.Batch.Done }, oneOf("stay", "poweroff", "reboot", "wait"), false},
+		{"messages.level", logging, func(c *Config) *string { return &c.Messages.Level }, oneOf("debug", "info", "warn", "error"), false},
+		{"messages.format", logging, func(c *Config) *string { return &c.Messages.Format }, oneOf("text", "json"), false},
+		{"messages.journal", logging, func(c *Config) *string { return &c.Messages.Journal }, oneOf("auto", "yes", "no"), false},
+		{"messages.file", logging, func(c *Config) *string { return &c.Messages.File }, orEmpty(checkMessagesFile), false},
+		{"messages.file-size", logging, func(c *Config) *string { return &c.Messages.FileSize }, between(64, 1<<20), false},
+		{"messages.file-keep", logging, func(c *Config) *string { return &c.Messages.FileKeep }, between(1, 99), false},
+		{"messages.ring", logging, func(c *Config) *string { return &c.Messages.Ring }, between(10, 100_000), false},
 	}
+}
+
+// The files of a config folder.
+const (
+	aslConf        = "asl.conf"
+	federationConf = "federation.conf"
+	loggingConf    = "logging.conf"
+)
+
+// takesSeveral says whether a key may have several values. Of an unknown key that is no matter.
+func takesSeveral(name string) bool {
+	return slices.ContainsFunc(keys(), func(k key) bool { return k.name == name && k.many }) || !slices.ContainsFunc(keys(), func(k key) bool { return k.name == name })
+}
+
+// short are names that the kernel's command line may use, where a boot menu has little room.
+func short() map[string]string {
+	return map[string]string{"endpoint": "remote.endpoint", "pin": "remote.pin", "sources": "batch.sources", "done": "batch.done"}
 }
 
 // Default is the Config where nobody said anything.
 func Default() *Config {
-	c := &Config{Mode: Auto, LocalMount: "/mnt/asl/local", ZFSSnapshots: "no", DomainID: "rescue-domain", origins: map[string]string{}}
+	c := &Config{Mode: Auto, LocalMount: "/mnt/asl/local", ZFSSnapshots: "no", DomainID: "rescue-domain",
+		Batch:    Batch{Compression: "auto", Verify: "new", StopOn: "failure", WaitNetwork: "60s", Done: "stay"},
+		Messages: Messages{Level: "info", Format: "text", Journal: "auto", FileSize: "1024", FileKeep: "3", Ring: "1000"},
+		origins:  map[string]string{}, peers: map[string]*Peer{}}
 	for _, k := range keys() {
 		c.origins[k.name] = "default"
 	}
@@ -96,8 +165,14 @@ type Where struct {
 	Kernel string // file with the kernel's command line; empty: none
 }
 
+// Folder is where a rescue system has its config, if nobody says otherwise.
+const Folder = "/etc/asl"
+
+// In is where a program looks that was given --config DIR: there, and at the kernel's command line.
+func In(dir string) Where { return Where{Dir: dir, Kernel: "/proc/cmdline"} }
+
 // System is where a rescue system has its config.
-func System() Where { return Where{Dir: "/etc/asl", Kernel: "/proc/cmdline"} }
+func System() Where { return In(Folder) }
 
 // Flag is a value that was given on the command line.
 type Flag struct {
@@ -111,7 +186,12 @@ func Load(w Where, flags ...Flag) (*Config, error) {
 	c := Default()
 	var errs []error
 	if w.Dir != "" {
-		for _, name := range []string{"asl.conf", "federation.conf", "logging.conf"} {
+		if w.Dir != Folder { // a folder that somebody named has to be there
+			if fi, err := os.Stat(w.Dir); err != nil || !fi.IsDir() {
+				errs = append(errs, &Mistake{File: w.Dir, Err: errors.New("there is no such folder")})
+			}
+		}
+		for _, name := range []string{aslConf, federationConf, loggingConf} {
 			errs = append(errs, c.readFile(filepath.Join(w.Dir, name))...)
 		}
 	}
@@ -124,15 +204,38 @@ func Load(w Where, flags ...Flag) (*Config, error) {
 			errs = append(errs, m)
 		}
 	}
+	errs = append(errs, c.settlePeers()...)
 	return c, errors.Join(errs...)
+}
+
+// Mistakes are what Load found wrong, one by one.
+func Mistakes(err error) []*Mistake {
+	var all []*Mistake
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			all = append(all, Mistakes(e)...)
+		}
+		return all
+	}
+	var m *Mistake
+	if errors.As(err, &m) {
+		all = append(all, m)
+	}
+	return all
 }
 
 // set gives a key its value if it is a good one.
 func (c *Config) set(name, value, origin, file string) *Mistake {
+	if strings.HasPrefix(name, "peer.") {
+		return c.setPeer(name, value, origin, file)
+	}
 	all := keys()
 	i := slices.IndexFunc(all, func(k key) bool { return k.name == name && (file == "" || slices.Contains(k.files, file)) })
 	if i < 0 {
 		return &Mistake{Key: name, Err: unknown(name, file)}
+	}
+	if all[i].many {
+		value = strings.Join(Several(value), " ")
 	}
 	if err := all[i].check(value); err != nil {
 		return &Mistake{Key: name, Err: err}
@@ -201,101 +304,3 @@ func (m *Mistake) Error() string {
 
 // Unwrap gives the cause.
 func (m *Mistake) Unwrap() error { return m.Err }
-
-func checkMode(s string) error {
-	switch Mode(s) {
-	case Auto, Local, Remote:
-		return nil
-	}
-	return fmt.Errorf("%q is none of auto, local, remote", s)
-}
-
-func checkPath(s string) error {
-	if !filepath.IsAbs(s) || filepath.Clean(s) != s {
-		return fmt.Errorf("%q is not an absolute path without detours", s)
-	}
-	return nil
-}
-
-func checkDataset(s string) error {
-	if s != "" && !zfs.ValidDataset(s) {
-		return fmt.Errorf("%q: want POOL/DATASET, the pool by its name or GUID", s)
-	}
-	return nil
-}
-
-func checkYesNo(s string) error {
-	if s != "yes" && s != "no" {
-		return fmt.Errorf("%q: want yes or no", s)
-	}
-	return nil
-}
-
-func checkPools(s string) error {
-	for p := range strings.FieldsSeq(s) {
-		if !zfs.ValidDataset(p + "/x") {
-			return fmt.Errorf("%q is neither the name of a pool nor a GUID", p)
-		}
-	}
-	return nil
-}
-
-// Approvals are the pools that a run without a person may import, and where that stands.
-func (c *Config) Approvals() (all []approval.Entry) {
-	for p := range strings.FieldsSeq(c.ApproveImport) {
-		all = append(all, approval.Entry{Value: p, Origin: c.Origin("approve.import")})
-	}
-	return all
-}
-
-func checkEndpoint(s string) error {
-	if s == "" {
-		return nil
-	}
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "s3":
-		return errors.New("want https://HOST or s3://BUCKET/PREFIX")
-	case u.User != nil:
-		return errors.New("holds a name or password: secrets never stand in a config file")
-	}
-	return nil
-}
-
-func checkDomain(s string) error {
-	if !store.ValidDomain(s) {
-		return fmt.Errorf("%q: want 1 to 63 of a-z 0-9 - _ . beginning with a letter or digit", s)
-	}
-	return nil
-}
-
-// readKernel takes words like asl.local.mount=/mnt/x. The kernel lets quotes keep blanks together.
-func (c *Config) readKernel(file string) []error {
-	const name = "kernel command line"
-	text, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return []error{&Mistake{File: name, Err: err}}
-	}
-	var errs []error
-	quoted := false
-	for word := range strings.FieldsFuncSeq(string(text), func(r rune) bool {
-		if r == '"' {
-			quoted = !quoted
-		}
-		return !quoted && (r == ' ' || r == '\t' || r == '\n')
-	}) {
-		k, v, ok := strings.Cut(strings.ReplaceAll(word, `"`, ""), "=")
-		k, ours := strings.CutPrefix(k, "asl.")
-		if !ok || !ours {
-			continue
-		}
-		if m := c.set(k, v, name, ""); m != nil {
-			m.File = name
-			errs = append(errs, m)
-		}
-	}
-	return errs
-}

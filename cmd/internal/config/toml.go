@@ -36,9 +36,17 @@ func (c *Config) readFile(file string) []error {
 		}
 		return []error{m}
 	}
+	return c.take(entries, file)
+}
+
+// take gives every entry of a file to its key.
+func (c *Config) take(entries []entry, file string) []error {
 	var errs []error
 	for _, e := range entries {
 		m := e.wrong
+		if m == nil && e.list && !takesSeveral(e.key) {
+			m = &Mistake{Key: e.key, Err: errors.New("want one value, not a list")}
+		}
 		if m == nil {
 			m = c.set(e.key, e.value, fmt.Sprintf("%s:%d", file, e.line), filepath.Base(file))
 		}
@@ -53,7 +61,8 @@ func (c *Config) readFile(file string) []error {
 // entry is one key of a file with its whole dotted name.
 type entry struct {
 	key, value string
-	line, col  int // of the key
+	list       bool // the values stand in value, with blanks between them
+	line, col  int  // of the key
 	wrong      *Mistake
 }
 
@@ -95,11 +104,35 @@ func keyValue(entries []entry, text []byte, table string, kv *unstable.Node) []e
 		}
 		return entries
 	case unstable.Array:
-		e.wrong = &Mistake{Key: key, Err: errors.New("want one value, not a list")}
+		e.list = true
+		for it := v.Children(); it.Next() && e.wrong == nil; {
+			e.addElement(it.Node())
+		}
 	default:
-		e.value = string(v.Data)
+		e.value = scalar(v)
 	}
 	return append(entries, e)
+}
+
+// addElement adds an element of a list. Blanks part them from now on, so none may stand within.
+func (e *entry) addElement(n *unstable.Node) {
+	switch value := scalar(n); {
+	case n.Kind == unstable.Array || n.Kind == unstable.InlineTable:
+		e.wrong = &Mistake{Key: e.key, Err: errors.New("want plain values in the list")}
+	case n.Kind == unstable.Comment:
+	case len(Several(value)) > 1:
+		e.wrong = &Mistake{Key: e.key, Err: fmt.Errorf("%q: for a blank or a comma, write ?", value)}
+	default:
+		e.value += " " + value
+	}
+}
+
+// scalar is a plain value as text; true and false are the words that people write here.
+func scalar(n *unstable.Node) string {
+	if n.Kind == unstable.Bool {
+		return map[string]string{"true": "yes", "false": "no"}[string(n.Data)]
+	}
+	return string(n.Data)
 }
 
 // dotted joins the parts of a key behind its table and tells where the first part stands.

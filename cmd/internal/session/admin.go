@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/detect/probe"
 	"aslrescue/engine/event"
@@ -244,15 +245,27 @@ func (c *call) showVerified(v *store.View) {
 func configCommand() command {
 	return command{
 		name: "config", does: "print the configuration and where each value comes from", bare: true,
-		help:     "Later beats earlier: default, /etc/asl, kernel command line (asl.KEY=VALUE), flag.",
-		examples: []string{"asl-admin config", "asl-admin config --json"},
+		help: `Later beats earlier: default, files in /etc/asl, kernel command line (asl.KEY=VALUE), flag. Peers of federation.conf follow.
+If something is wrong it says where, shows what holds instead, and ends with code 2.`,
+		examples: []string{"asl-admin config", "asl-admin config --config ./etc/asl", "asl-admin config --json"},
 		run:      runConfig,
 	}
 }
 
 func runConfig(_ context.Context, c *call) report.Result {
 	for _, s := range c.config.Settings() {
-		c.row("setting", s, "%-16s = %-28s # %s", s.Key, event.Printable(s.Value), s.Origin)
+		c.row("setting", s, "%-22s = %-30s # %s", s.Key, event.Printable(s.Value), event.Printable(s.Origin))
 	}
-	return report.Result{}
+	wrong := config.Mistakes(c.mistakes)
+	for _, m := range wrong {
+		if c.json { // for people they were said already
+			c.row("mistake", map[string]any{"file": m.File, "line": m.Line, "column": m.Col, "key": m.Key, "error": m.Err.Error()}, "%v", m)
+		}
+	}
+	res := report.Result{Fields: map[string]any{"peers": len(c.config.Peers), "mistakes": len(wrong)}}
+	if len(wrong) > 0 {
+		res.Err = &report.Error{What: event.CountOf(int64(len(wrong)), "mistake", "mistakes") + " in the config", Code: report.Usage,
+			Means: "What is wrong is left out, and what is shown here holds in its place.", Next: []string{"Mend the places named above; docs/config.md says what each key may be."}}
+	}
+	return res
 }

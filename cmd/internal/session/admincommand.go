@@ -47,19 +47,21 @@ type command struct {
 
 // call is one run of a subcommand.
 type call struct {
-	program string
-	std     IO
-	pr      *report.Printer
-	json    bool
-	args    []string
-	dir     string // of the store
-	domain  string
-	config  *config.Config
-	store   *store.Store // nil for a bare command
+	program  string
+	std      IO
+	pr       *report.Printer
+	json     bool
+	args     []string
+	dir      string // of the store
+	domain   string
+	config   *config.Config
+	mistakes error        // in the config
+	store    *store.Store // nil for a bare command
 }
 
 // common are the flags that every subcommand has.
 type common struct {
+	config        string
 	store, domain string
 	approve       list
 	json, version bool
@@ -69,6 +71,7 @@ func (o *common) add(fs *flag.FlagSet) {
 	fs.StringVar(&o.store, "store", o.store, "`DIR` of the store, or zfs:POOL/DATASET (default: local.mount of asl.conf)")
 	fs.Var(&o.approve, "approve", "`TOKEN` of a plan to import the pool that the store lies on: where one is wanted it is printed")
 	fs.StringVar(&o.domain, "domain", o.domain, "`NAME` of the domain, where the store holds several")
+	fs.StringVar(&o.config, "config", or(o.config, config.Folder), "`DIR` with asl.conf, federation.conf and logging.conf")
 	fs.BoolVar(&o.json, "json", o.json, "print JSON lines; the last has the type result")
 	fs.BoolVar(&o.version, "version", o.version, "print the version")
 }
@@ -266,10 +269,10 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 
 // settle takes from the config what the command line left open. A mistake there is said, and stops nobody who gave a store.
 func (c *call) settle(o common) error {
-	conf, err := config.Load(config.System())
-	c.config = conf
-	if err != nil {
-		c.say("the config has mistakes, going on without them: %v", err)
+	conf, err := config.Load(config.In(o.config))
+	c.config, c.mistakes = conf, err
+	for _, m := range config.Mistakes(err) {
+		c.say("the config has a mistake, going on without it: %v", m)
 	}
 	c.dir, c.domain = o.store, o.domain
 	if c.dir == "" {

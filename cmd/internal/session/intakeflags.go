@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/approval"
 	"aslrescue/engine/intake"
@@ -80,6 +81,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
 	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")
+	fs.StringVar(&o.config, "config", config.Folder, "`DIR` with asl.conf, federation.conf and logging.conf")
 	fs.IntVar(&o.memory, "memory", intake.DefaultBudget>>20, "`MIB` of memory to use in all")
 	fs.IntVar(&o.workers, "workers", 0, "`N` goroutines that hash, and as many that compress (default: one per core)")
 	fs.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile to `FILE`")
@@ -87,7 +89,6 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.StringVar(&o.runDir, "run-dir", "", "`DIR` for mode and preflight.json (default "+RunDir+"; with --facts none)")
 	fs.StringVar(&o.capture, "capture", "", "with --preflight: keep what was seen in `FILE`, to be sent with a report")
 	fs.StringVar(&o.facts, "facts", "", "with --preflight: decide on what `FILE` says instead of looking; it was written by --capture, or is a preflight.json")
-	fs.StringVar(&o.config, "config", "", "`DIR` with asl.conf, federation.conf, logging.conf (default /etc/asl)")
 	fs.BoolVar(&o.version, "version", false, "print the version")
 	err := parseAnywhere(fs, args, (*[]string)(&o.sources))
 	if errors.Is(err, flag.ErrHelp) {

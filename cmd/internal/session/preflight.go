@@ -29,13 +29,8 @@ const tableAfter = 2 * time.Second
 // LookWish is what to look for on this machine, as the config wants it. Mistakes in the config become rows of the table.
 func LookWish(where config.Where, flags ...config.Flag) probe.Wish {
 	c, err := config.Load(where, flags...)
-	p := detect.Policy{
-		Mode: string(c.Mode), LocalMount: c.LocalMount, Endpoint: c.RemoteEndpoint, Approved: strings.Fields(c.ApproveImport),
-		HostID: OurHostID(c.DomainID),
-	}
-	if err != nil {
-		p.Mistakes = strings.Split(err.Error(), "\n")
-	}
+	p := c.Policy(err)
+	p.HostID = OurHostID(c.DomainID)
 	return probe.Wish{Policy: p, StateDir: StateDir}
 }
 
@@ -46,13 +41,7 @@ func ThisMachine(program string) *probe.Machine {
 }
 
 // where says where this run has its config.
-func (o *intakeOptions) where() config.Where {
-	w := config.System()
-	if o.config != "" {
-		w.Dir = o.config
-	}
-	return w
-}
+func (o *intakeOptions) where() config.Where { return config.In(o.config) }
 
 // preflightFile is what stands in preflight.json.
 type preflightFile struct {
