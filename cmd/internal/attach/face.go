@@ -1,0 +1,215 @@
+package attach
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+
+	"aslrescue/cmd/internal/report"
+	"aslrescue/cmd/internal/wire"
+	"aslrescue/tui/ask"
+)
+
+// Remote is an engine in another process.
+type Remote struct {
+	client *wire.Client
+
+	mu    sync.Mutex
+	state ask.State
+	faces []wire.Face
+	told  map[string]bool // topics of which something is known
+	first chan struct{}   // closed when something is known of all
+	gone  chan struct{}
+}
+
+// Dial attaches to the engine of a place, and comes back when it is known how things stand. Where none runs it is wire.ErrNoEngine.
+// Name is for the people at the other faces: the terminal.
+func Dial(ctx context.Context, p wire.Place, tool, name string) (*Remote, error) {
+	r := &Remote{told: map[string]bool{}, first: make(chan struct{}), gone: make(chan struct{})}
+	c, err := wire.Dial(ctx, p, tool, name, wire.Ear{Tell: r.tell, Gone: r.lost})
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.client = c // what was told meanwhile was told to r
+	r.mu.Unlock()
+	select {
+	case <-r.first:
+		return r, nil
+	case <-r.gone:
+		return nil, wire.ErrNoEngine // it was about to end
+	case <-ctx.Done():
+		c.Close()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// tell is called by the one goroutine that reads.
+func (r *Remote) tell(topic string, body json.RawMessage) {
+	var st ask.State
+	var faces []wire.Face
+	into := map[string]any{topicLook: &st.Look, topicJob: &st.Job, topicLines: &st.Lines, topicMachine: &st.Machine, topicFaces: &faces}[topic]
+	if into == nil || json.Unmarshal(body, into) != nil {
+		return // a newer engine may say more; what cannot be read leaves things as they were
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch topic {
+	case topicLook:
+		r.state.Look = st.Look
+	case topicJob:
+		r.state.Job = st.Job
+	case topicLines:
+		r.state.Lines = st.Lines
+	case topicMachine:
+		r.state.Machine = st.Machine
+	case topicFaces:
+		r.faces = faces
+	}
+	if r.told[topic] = true; len(r.told) == topics {
+		select {
+		case <-r.first:
+		default:
+			close(r.first)
+		}
+	}
+}
+
+func (r *Remote) lost(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ended *wire.EndedError
+	switch {
+	case errors.As(why, &ended):
+		r.state.Lost = "the engine has ended: " + ended.Why
+	case why != nil:
+		r.state.Lost = "the engine was killed, or it crashed. What was acknowledged is safe: start asl-intake again, and it offers to go on"
+	default:
+		r.state.Lost = "this face has left"
+	}
+	close(r.gone)
+}
+
+// Gone is closed when the engine does not answer any more.
+func (r *Remote) Gone() <-chan struct{} { return r.gone }
+
+// State is how things stood when the engine last said so.
+func (r *Remote) State() ask.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.state // every word that came is a value of its own, and nobody changes it
+	me := 0
+	if r.client != nil {
+		me = r.client.Engine().Face
+	}
+	for _, f := range slices.SortedFunc(slices.Values(r.faces), func(a, b wire.Face) int { return a.Number - b.Number }) {
+		st.Faces = append(st.Faces, ask.Face{Where: f.Name, Self: f.Number == me})
+	}
+	return st
+}
+
+// Close leaves; the engine goes on.
+func (r *Remote) Close() error { r.client.Close(); return nil }
+
+// ask asks one thing. That the engine is gone is said as a person needs it.
+func (r *Remote) ask(ctx context.Context, op string, in, out any) error {
+	err := r.client.Ask(ctx, op, in, out)
+	if errors.Is(err, wire.ErrGone) {
+		return &report.Error{What: "ask the engine", Err: err, Means: "It was killed, or it crashed. What was acknowledged is safe.", Next: []string{"Start asl-intake again: it offers to go on."}}
+	}
+	return err
+}
+
+// reply is ask with a value for an answer.
+func reply[R any](ctx context.Context, r *Remote, op string, in any) (R, error) {
+	var out R
+	err := r.ask(ctx, op, in, &out)
+	return out, err
+}
+
+// The rest of ask.Engine: each asks what its name says.
+
+// LookAgain looks again.
+func (r *Remote) LookAgain(ctx context.Context) error { return r.ask(ctx, "look again", nil, nil) }
+
+// Offers are the changes that can be approved.
+func (r *Remote) Offers(ctx context.Context) ([]ask.Offer, error) {
+	return reply[[]ask.Offer](ctx, r, "offers", nil)
+}
+
+// Answer gives or withholds consent.
+func (r *Remote) Answer(ctx context.Context, a ask.Answer) (string, error) {
+	return reply[string](ctx, r, "answer", a)
+}
+
+// Choices are what can be read.
+func (r *Remote) Choices(ctx context.Context, place string) ([]ask.Choice, error) {
+	return reply[[]ask.Choice](ctx, r, "choices", placeBody{place})
+}
+
+// Dir lists a directory.
+func (r *Remote) Dir(ctx context.Context, path string) (ask.Listing, error) {
+	return reply[ask.Listing](ctx, r, "dir", pathBody{path})
+}
+
+// Places are where the store is or could be.
+func (r *Remote) Places(ctx context.Context) ([]ask.Place, error) {
+	return reply[[]ask.Place](ctx, r, "places", nil)
+}
+
+// Folder says what a directory would be as a place.
+func (r *Remote) Folder(ctx context.Context, path string) (ask.Place, error) {
+	return reply[ask.Place](ctx, r, "folder", pathBody{path})
+}
+
+// MakePlan makes a plan.
+func (r *Remote) MakePlan(ctx context.Context, w ask.Want) (ask.Plan, error) {
+	return reply[ask.Plan](ctx, r, "plan", w)
+}
+
+// SavePlan writes the plan file.
+func (r *Remote) SavePlan(ctx context.Context, hash, file string) error {
+	return r.ask(ctx, "save plan", saveBody{hash, file}, nil)
+}
+
+// Unfinished are intakes that can go on.
+func (r *Remote) Unfinished(ctx context.Context, place string) ([]ask.Unfinished, error) {
+	return reply[[]ask.Unfinished](ctx, r, "unfinished", placeBody{place})
+}
+
+// Start does the plan.
+func (r *Remote) Start(ctx context.Context, hash string) error {
+	return r.ask(ctx, "start", saveBody{Hash: hash}, nil)
+}
+
+// Do steers the job.
+func (r *Remote) Do(ctx context.Context, v ask.Verb, source string) error {
+	return r.ask(ctx, "do", doBody{v, source}, nil)
+}
+
+// Leave ends the session.
+func (r *Remote) Leave(ctx context.Context, powerOff bool) error {
+	return r.ask(ctx, "leave", leaveBody{powerOff}, nil)
+}
+
+// Snapshots lists the store's.
+func (r *Remote) Snapshots(ctx context.Context) ([]ask.Snapshot, error) {
+	return reply[[]ask.Snapshot](ctx, r, "snapshots", nil)
+}
+
+// Browse lists a directory of a snapshot.
+func (r *Remote) Browse(ctx context.Context, snapshot uint64, path string) ([]ask.DirEntry, error) {
+	return reply[[]ask.DirEntry](ctx, r, "browse", browseBody{snapshot, path})
+}
+
+// Segments lists the store's.
+func (r *Remote) Segments(ctx context.Context) ([]ask.Segment, error) {
+	return reply[[]ask.Segment](ctx, r, "segments", nil)
+}
+
+// Tool runs a command of asl-admin or asl-debug.
+func (r *Remote) Tool(ctx context.Context, program string, args ...string) (ask.Printed, error) {
+	return reply[ask.Printed](ctx, r, "tool", toolBody{program, args})
+}
