@@ -21,13 +21,14 @@ type Remote struct {
 	faces []wire.Face
 	told  map[string]bool // topics of which something is known
 	first chan struct{}   // closed when something is known of all
+	news  chan struct{}   // holds one where something is new
 	gone  chan struct{}
 }
 
 // Dial attaches to the engine of a place, and comes back when it is known how things stand. Where none runs it is wire.ErrNoEngine.
 // Name is for the people at the other faces: the terminal.
 func Dial(ctx context.Context, p wire.Place, tool, name string) (*Remote, error) {
-	r := &Remote{told: map[string]bool{}, first: make(chan struct{}), gone: make(chan struct{})}
+	r := &Remote{told: map[string]bool{}, first: make(chan struct{}), news: make(chan struct{}, 1), gone: make(chan struct{})}
 	c, err := wire.Dial(ctx, p, tool, name, wire.Ear{Tell: r.tell, Gone: r.lost})
 	if err != nil {
 		return nil, err
@@ -54,6 +55,12 @@ func (r *Remote) tell(topic string, body json.RawMessage) {
 	if into == nil || json.Unmarshal(body, into) != nil {
 		return // a newer engine may say more; what cannot be read leaves things as they were
 	}
+	defer func() {
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch topic {
@@ -94,6 +101,9 @@ func (r *Remote) lost(why error) {
 
 // Gone is closed when the engine does not answer any more.
 func (r *Remote) Gone() <-chan struct{} { return r.gone }
+
+// News gives something after State has changed.
+func (r *Remote) News() <-chan struct{} { return r.news }
 
 // State is how things stood when the engine last said so.
 func (r *Remote) State() ask.State {

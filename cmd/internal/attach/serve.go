@@ -16,8 +16,11 @@ import (
 	"aslrescue/tui/ask"
 )
 
-// every is how often faces are told what moves.
-const every = 250 * time.Millisecond
+// every is how often faces are told what moves; news comes sooner, and never more often than soonest.
+const (
+	every   = 250 * time.Millisecond
+	soonest = 50 * time.Millisecond
+)
 
 // The topics.
 const (
@@ -109,6 +112,11 @@ func (s *Server) tellAlways(ctx context.Context) {
 		case <-s.poke:
 		}
 		s.tell(s.eng.State())
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(soonest):
+		}
 	}
 }
 

@@ -34,6 +34,8 @@ type Options struct {
 	Say     func(event.Level, string, string)
 	Room    func() (free int64, known bool)
 	Next    func(*intake.Report, error) (why string, next []string) // what a person is told to do after it
+	// After, if not nil, is what else belongs to the job once it is sealed, such as verifying the whole store.
+	After func(ctx context.Context, tell func(event.Event)) error
 }
 
 // Job is an intake.
@@ -93,6 +95,9 @@ func (j *Job) run(ctx context.Context) {
 		j.mu.Unlock()
 		if paused && j.wait(ctx) {
 			continue
+		}
+		if err == nil && j.o.After != nil {
+			err = j.o.After(ctx, j.event)
 		}
 		j.end(rep, err)
 		return

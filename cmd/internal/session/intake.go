@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"aslrescue/cmd/internal/job"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/detect/probe"
 	"aslrescue/engine/approval"
@@ -30,6 +31,7 @@ import (
 	"aslrescue/engine/source"
 	"aslrescue/engine/store"
 	"aslrescue/engine/store/format"
+	"aslrescue/tui/ask"
 )
 
 // IO is a program's standard streams.
@@ -77,6 +79,17 @@ func Intake(ctx context.Context, args []string, std IO) int {
 		p := preflight{o: o, pr: pr, std: std}
 		return int(pr.Finish(p.run(ctx)))
 	}
+	switch {
+	case o.listDir != "":
+		return runListDir(o.listDir, std)
+	case o.status, o.watch:
+		return int(pr.Finish(watch(ctx, o, pr, o.status)))
+	case o.engine && o.detach:
+		s, err := startEngine(o.place(), o)
+		return int(pr.Finish(report.Result{Err: err, Text: fmt.Sprintf("the engine runs: process %d", s.PID), Fields: map[string]any{"pid": s.PID}}))
+	case o.engine:
+		return int(pr.Finish(report.Result{Err: (&engineProcess{o: o, std: std}).run()}))
+	}
 	if !o.dryRun { // of that, what is printed is all there is
 		pr.Work()
 	}
@@ -86,8 +99,9 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	}
 	defer stopProfile()
 	debug.SetMemoryLimit(int64(o.memory) << 20)
-	job := intakeJob{o: o, std: std, pr: pr}
-	res := job.run(ctx)
+	j := &intakeJob{o: o, std: std, pr: pr}
+	j.hear = j.event
+	res := j.run(ctx)
 	return int(pr.Finish(res))
 }
 
@@ -113,7 +127,8 @@ type intakeJob struct {
 	plan    Plan
 	sources []source.Source
 	store   *store.Store
-	dir     string // the folder of the store; of one on a pool it is known when that is mounted
+	dir     string            // the folder of the store; of one on a pool it is known when that is mounted
+	hear    func(event.Event) // what is said by the intake, and about it
 
 	pools       pools
 	mount       string             // where a dataset is mounted
@@ -146,16 +161,25 @@ func (j *intakeJob) intoStore(ctx context.Context) report.Result {
 		return report.Result{Err: err}
 	}
 	defer func() { _ = s.Backend().Close() }() // everything acknowledged is durable already
-	if err := s.Broken(); err != nil {
-		return report.Result{Err: &report.Error{What: "write to the store " + j.plan.Store, Err: err, Code: report.Mismatch,
-			Means: "The store can be read up to the damage. Nothing is added to it, so that nothing is hidden by what comes after.",
-			Next:  []string{"asl-debug --store " + j.plan.Store + " validate", "take this intake into another store: --store OTHER-DIR"}}}
+	if err := takesMore(s, j.plan.Store); err != nil {
+		return report.Result{Err: err}
 	}
 	j.store = s
 	if err := handOver(ctx, j.pools.state, s); err != nil {
 		return report.Result{Err: &report.Error{What: "write approvals into the log of " + j.plan.Store, Err: err}}
 	}
 	return j.take(ctx)
+}
+
+// takesMore refuses a store whose log is damaged.
+func takesMore(s *store.Store, dir string) error {
+	err := s.Broken()
+	if err == nil {
+		return nil
+	}
+	return &report.Error{What: "write to the store " + dir, Err: err, Code: report.Mismatch,
+		Means: "The store can be read up to the damage. Nothing is added to it, so that nothing is hidden by what comes after.",
+		Next:  []string{"asl-debug --store " + dir + " validate", "take this intake into another store: --store OTHER-DIR"}}
 }
 
 // prepare opens the sources, and holds them against the plan if there is one.
@@ -338,31 +362,42 @@ func (j *intakeJob) unfinished(s *store.Store) (format.IntakeState, bool) {
 
 func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 
+// start begins the intake that both faces do. What it says goes to j.hear.
+func (j *intakeJob) start(ctx context.Context, more func(*job.Options)) (*job.Job, io.Closer, error) {
+	o := job.Options{Store: j.store, Sources: j.sources, Tell: j.hear, Intake: intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)),
+		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.dir)}}
+	if j.plan.Verify == "all" {
+		o.After = j.verifyAll
+	}
+	claim, err := j.claim(&o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if more != nil {
+		more(&o)
+	}
+	return job.Start(ctx, o), claim, nil
+}
+
 // take does the intake.
 func (j *intakeJob) take(ctx context.Context) report.Result {
 	began := time.Now()
-	o := intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)), Workers: j.o.workers, Budget: int64(j.o.memory) << 20,
-		NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.dir)}
-	claim, err := j.claim(&o)
+	hard, soft, done := j.signals(ctx)
+	defer done()
+	work, claim, err := j.start(hard, nil)
 	if err != nil {
 		return report.Result{Err: err}
 	}
 	defer func() { _ = claim.Close() }() // the process's end gives it back too
-	hard, soft, done := j.signals(ctx)
-	defer done()
-	o.Stop = soft
-	queue := event.NewQueue(1024) // a screen that stands still must hold up nobody
-	var shown sync.WaitGroup
-	shown.Go(func() { queue.Run(j.event) })
-	o.Events = queue.Put
-	rep, err := intake.Run(hard, j.store, j.sources, o)
-	queue.Close()
-	shown.Wait()
+	select {
+	case <-soft.Done():
+		_ = work.Do(ask.Stop, "") // refused where it has ended
+	case <-work.Done():
+	}
+	<-work.Done()
+	rep, err := work.Result()
 	if errors.Is(err, intake.ErrStopped) || err != nil && hard.Err() != nil {
 		err = context.Cause(soft)
-	}
-	if err == nil && j.plan.Verify == "all" {
-		err = j.verifyAll(ctx)
 	}
 	if rep == nil {
 		return report.Result{Err: err}
@@ -393,7 +428,7 @@ func (j *intakeJob) explain(err error) error {
 // claim finds an intake to go on with, and marks it, or the new one, as being worked on by this process. The mark is a socket without a file: the
 // kernel takes it away when the process dies, whatever kills it. It keeps two processes of one machine apart; writers on several machines are kept apart by the
 // log.
-func (j *intakeJob) claim(o *intake.Options) (io.Closer, error) {
+func (j *intakeJob) claim(o *job.Options) (io.Closer, error) {
 	if in, ok := j.unfinished(j.store); ok {
 		l, err := net.Listen("unix", claimName(j.store.ID(), in.Begin.Intake))
 		if err == nil {
@@ -403,8 +438,8 @@ func (j *intakeJob) claim(o *intake.Options) (io.Closer, error) {
 		}
 		j.say("another process is taking in the same sources (intake %s); this one begins its own", short(in.Begin.Intake))
 	}
-	o.ID = intake.NewID()
-	return net.Listen("unix", claimName(j.store.ID(), o.ID))
+	o.Intake.ID = intake.NewID()
+	return net.Listen("unix", claimName(j.store.ID(), o.Intake.ID))
 }
 
 func claimName(s, in format.ID) string { return fmt.Sprintf("@asl-intake/%x/%x", s, in) }
@@ -417,7 +452,7 @@ func acknowledged(in format.IntakeState) int64 {
 }
 
 func (j *intakeJob) say(msg string, args ...any) {
-	j.event(event.Message{Level: event.Info, Text: fmt.Sprintf(msg, args...)})
+	j.hear(event.Message{Level: event.Info, Text: fmt.Sprintf(msg, args...)})
 }
 
 func (j *intakeJob) event(e event.Event) {
@@ -468,9 +503,9 @@ func endings() []os.Signal {
 	return all
 }
 
-func (j *intakeJob) verifyAll(ctx context.Context) error {
+func (j *intakeJob) verifyAll(ctx context.Context, tell func(event.Event)) error {
 	ids := j.store.Blocks()
-	bad, err := j.store.VerifyBlocks(ctx, ids, 0, func(done, total, bad int64) { j.pr.Event(event.VerifyProgress{Done: done, Total: total, Bad: bad}) })
+	bad, err := j.store.VerifyBlocks(ctx, ids, 0, func(done, total, bad int64) { tell(event.VerifyProgress{Done: done, Total: total, Bad: bad}) })
 	if err != nil {
 		return err
 	}

@@ -5,11 +5,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
+	"aslrescue/cmd/internal/wire"
 	"aslrescue/engine/approval"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/store"
@@ -28,8 +31,14 @@ type intakeOptions struct {
 	cpuprofile          string
 	version             bool
 
-	preflight                      bool
-	runDir, capture, facts, config string
+	preflight              bool
+	capture, facts, config string
+	runDir                 string // where mode, preflight.json and the engine's socket are
+
+	status, watch            bool // look on at an engine
+	engine, detach, detached bool // be one; start one; started by one of us
+	idle                     time.Duration
+	listDir                  string
 }
 
 type list []string
@@ -52,6 +61,7 @@ Examples
   asl-intake --batch --plan plan.toml
   asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
+  asl-intake --watch
   asl-intake --preflight
   asl-intake --preflight --capture /mnt/usb/machine.json
   asl-intake --preflight --facts machine.json
@@ -86,15 +96,23 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.IntVar(&o.workers, "workers", 0, "`N` goroutines that hash, and as many that compress (default: one per core)")
 	fs.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile to `FILE`")
 	fs.BoolVar(&o.preflight, "preflight", false, "look at this machine, print what was found as a table, write the mode")
-	fs.StringVar(&o.runDir, "run-dir", "", "`DIR` for mode and preflight.json (default "+RunDir+"; with --facts none)")
+	fs.StringVar(&o.runDir, "run-dir", "", "`DIR` for mode, preflight.json and the engine's socket (default "+RunDir+"; with --facts none)")
 	fs.StringVar(&o.capture, "capture", "", "with --preflight: keep what was seen in `FILE`, to be sent with a report")
 	fs.StringVar(&o.facts, "facts", "", "with --preflight: decide on what `FILE` says instead of looking; it was written by --capture, or is a preflight.json")
 	fs.BoolVar(&o.version, "version", false, "print the version")
+	fs.BoolVar(&o.status, "status", false, "print how the intake of the wizard's engine stands, and do nothing else")
+	fs.BoolVar(&o.watch, "watch", false, "print what the wizard's engine says until its intake ends; leaving stops nothing")
+	fs.BoolVar(&o.engine, "engine", false, hidden)
+	fs.BoolVar(&o.detach, "detach", false, hidden)
+	fs.BoolVar(&o.detached, "detached", false, hidden)
+	fs.DurationVar(&o.idle, "idle", 0, hidden)
+	fs.StringVar(&o.listDir, "list-dir", "", hidden)
 	err := parseAnywhere(fs, args, (*[]string)(&o.sources))
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(help, intakeUsage)
-		fs.SetOutput(help)
-		fs.PrintDefaults()
+		shown := visible(fs)
+		shown.SetOutput(help)
+		shown.PrintDefaults()
 		fmt.Fprint(help, "\nExit codes\n")
 		for _, c := range report.Codes() {
 			fmt.Fprintf(help, "  %3d  %s\n", c.Code, c.Means)
@@ -105,6 +123,21 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 		return nil, report.Usagef("%w", err)
 	}
 	return o, o.check()
+}
+
+// hidden is the usage of flags that nobody types: docs/engine.md has them.
+const hidden = ""
+
+// visible are the flags that the help shows.
+func visible(fs *flag.FlagSet) *flag.FlagSet {
+	shown := flag.NewFlagSet(fs.Name(), flag.ContinueOnError)
+	fs.VisitAll(func(f *flag.Flag) {
+		if f.Usage != hidden {
+			shown.Var(f.Value, f.Name, f.Usage)
+			shown.Lookup(f.Name).DefValue = f.DefValue
+		}
+	})
+	return shown
 }
 
 // parseAnywhere lets flags stand after arguments, which are appended to rest.
@@ -121,6 +154,19 @@ func parseAnywhere(fs *flag.FlagSet, args []string, rest *[]string) error {
 	}
 }
 
+// place is where the engine's socket is.
+func (o *intakeOptions) place() wire.Place { return wire.At(or(o.runDir, RunDir)) }
+
+// alone counts what is asked for that is no intake of this process.
+func (o *intakeOptions) alone() (n int) {
+	for _, b := range []bool{o.status, o.watch, o.engine, o.preflight} {
+		if b {
+			n++
+		}
+	}
+	return n
+}
+
 func (o *intakeOptions) check() error {
 	streams := 0
 	for _, s := range o.sources {
@@ -129,14 +175,20 @@ func (o *intakeOptions) check() error {
 		}
 	}
 	switch {
-	case o.version:
+	case o.version, o.listDir != "":
 		return nil
-	case o.preflight && (o.batch || o.dryRun || len(o.sources) > 0 || o.store != "" || o.plan != ""):
-		return report.Usagef("--preflight only looks: --batch, --dry-run, --source, --store and --plan do not go with it")
+	case o.alone() > 1 || o.alone() == 1 && (o.batch || o.dryRun || len(o.sources) > 0 || o.store != "" || o.plan != ""):
+		return report.Usagef("--preflight, --status, --watch and --engine: only one of them, and no intake beside it")
+	case o.runDir != "" && !filepath.IsAbs(o.runDir) && !o.preflight:
+		return report.Usagef("--run-dir %q is no absolute path", o.runDir)
+	case o.memory < intake.MinBudget>>20:
+		return report.Usagef("--memory %d: the least is %d", o.memory, intake.MinBudget>>20)
+	case o.alone() == 1 && !o.preflight:
+		return nil
 	case o.preflight:
 		return nil
-	case o.runDir != "" || o.capture != "" || o.facts != "":
-		return report.Usagef("--run-dir, --capture and --facts go with --preflight")
+	case o.capture != "" || o.facts != "":
+		return report.Usagef("--capture and --facts go with --preflight")
 	case !o.batch && !o.dryRun:
 		return report.Usagef("--batch is missing: without it a wizard would ask, and this build has none")
 	case o.plan != "" && (len(o.sources) > 0 || o.store != "" || o.dryRun):
@@ -157,8 +209,6 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--verify %q: want new or all", o.verify)
 	case o.noVerify && o.verify == "all":
 		return report.Usagef("--no-verify and --verify all contradict each other")
-	case o.memory < intake.MinBudget>>20:
-		return report.Usagef("--memory %d: the least is %d", o.memory, intake.MinBudget>>20)
 	case badToken(o.approve) != nil:
 		return report.Usagef("--approve: %w", badToken(o.approve))
 	case o.workers < 0 || o.workers > 1024:

@@ -12,6 +12,7 @@ import (
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/job"
 	"aslrescue/detect"
+	"aslrescue/detect/probe"
 	"aslrescue/engine/event"
 	"aslrescue/tui/ask"
 )
@@ -19,14 +20,20 @@ import (
 // LiveOptions are what the engine of this machine works with.
 type LiveOptions struct {
 	Config   *config.Config
-	Policy   detect.Policy
 	Memory   int64                                                      // bytes, of an intake
-	Look     func(ctx context.Context, each func(detect.Facts))         // looks around; each time more is known, with all of it
+	Wish     probe.Wish                                                 // what is looked for
+	Look     Looker                                                     // nil: nothing is found
 	Child    childRunner                                                // this program, to do what may hang
 	Kernel   func(ctx context.Context, say func(prio int, text string)) // the kernel's words from now on; it ends with ctx
 	PowerOff func() error
 	Now      func() time.Time
 	Changed  func() // something is new; it returns at once
+}
+
+// Looker looks at the machine.
+type Looker interface {
+	Updates() <-chan probe.Update // the newest state of things; closed at the end
+	Again(probe.Wish)
 }
 
 // Live is the engine on this machine: what the wizard asks, by the functions that batch, asl-admin and asl-debug call too.
@@ -38,7 +45,7 @@ type Live struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	looking sync.Mutex // one look at a time
+	starting sync.Mutex // one start at a time
 
 	mu    sync.Mutex
 	look  ask.Look
@@ -63,8 +70,10 @@ func NewLive(o LiveOptions) *Live {
 	}
 	l := &Live{o: o, quit: make(chan struct{})}
 	l.ctx, l.stop = context.WithCancel(context.Background())
-	l.look = ask.Look{Facts: detect.Facts{Version: detect.FactsVersion}, Looking: true}
-	l.wg.Go(func() { l.lookAround(l.ctx) })
+	l.look = ask.Look{Facts: detect.Facts{Version: detect.FactsVersion}, Looking: o.Look != nil}
+	if o.Look != nil {
+		l.wg.Go(l.lookOn)
+	}
 	if o.Kernel != nil {
 		l.wg.Go(func() { o.Kernel(l.ctx, l.kernelSays) })
 	}
@@ -95,26 +104,22 @@ func (l *Live) Busy() bool {
 	return l.work != nil && !l.work.over()
 }
 
-// lookAround looks once, and keeps what is known as it comes.
-func (l *Live) lookAround(ctx context.Context) {
-	l.looking.Lock()
-	defer l.looking.Unlock()
-	l.setLook(func(k *ask.Look) { k.Looking = true })
-	if l.o.Look != nil {
-		l.o.Look(ctx, func(f detect.Facts) {
-			d := detect.Decide(f, l.o.Policy)
-			l.setLook(func(k *ask.Look) { k.Facts, k.Decision = f, d })
-		})
+// lookOn keeps what is found as it comes.
+func (l *Live) lookOn() {
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case u, ok := <-l.o.Look.Updates():
+			if !ok {
+				return
+			}
+			l.mu.Lock()
+			l.look = ask.Look{Facts: u.Facts, Decision: u.Decision, Looking: !u.Done, Version: l.look.Version + 1}
+			l.mu.Unlock()
+			l.o.Changed()
+		}
 	}
-	l.setLook(func(k *ask.Look) { k.Looking = false })
-}
-
-func (l *Live) setLook(change func(*ask.Look)) {
-	l.mu.Lock()
-	change(&l.look)
-	l.look.Version++
-	l.mu.Unlock()
-	l.o.Changed()
 }
 
 func (l *Live) facts() *detect.Facts {
@@ -124,13 +129,11 @@ func (l *Live) facts() *detect.Facts {
 	return &f
 }
 
-// LookAgain begins a new look where none is under way.
+// LookAgain looks at everything anew.
 func (l *Live) LookAgain(context.Context) error {
-	if !l.looking.TryLock() {
-		return nil // what is found by it is as new as what would be
+	if l.o.Look != nil {
+		l.o.Look.Again(l.o.Wish)
 	}
-	l.looking.Unlock()
-	l.wg.Go(func() { l.lookAround(l.ctx) })
 	return nil
 }
 
@@ -197,7 +200,7 @@ func (l *Live) Finish() error {
 // liveWork is an intake of this engine.
 type liveWork struct {
 	job  *job.Job
-	done func() // closes what it had open
+	open []func() // closes what it has open
 }
 
 func (w *liveWork) over() bool {

@@ -227,10 +227,11 @@ func (l *Live) MakePlan(ctx context.Context, w ask.Want) (ask.Plan, error) {
 	}
 	defer j.closeSources()
 	p := planOf(o, o.store, o.domain, j.sources)
-	shown := ask.Plan{Hash: p.Hash().String(), Place: place, Verify: p.Verify, Label: p.Label, Command: batchCommand(p), Forecast: forecast(l.facts(), p, place.Free)}
+	shown := ask.Plan{Hash: p.Hash().String(), Place: place, Verify: p.Verify, Label: p.Label, Command: batchCommand(p)}
 	for _, s := range p.Sources {
 		shown.Sources = append(shown.Sources, ask.PlanSource{Path: s.Path, Name: s.Name, Kind: s.Kind, Model: s.Model, Serial: s.Serial, Size: s.Size, Ailing: ailing(choices, s.Path)})
 	}
+	shown.Forecast = ask.Guess(shown, speed(l.facts(), p))
 	if in, ok := l.goesOn(ctx, &j, w.Resume, place); ok {
 		shown.Resume = fmt.Sprintf("%x", in.Begin.Intake)
 		shown.Notes = append(shown.Notes, fmt.Sprintf("It goes on with the interrupted intake %s: %s are safe already.", short(in.Begin.Intake), event.Bytes(acknowledged(in))))
@@ -303,31 +304,17 @@ func ailing(choices []ask.Choice, path string) string {
 	return ""
 }
 
-// forecast says what to expect, in ranges: nothing is known of what lies on the sources.
-func forecast(f *detect.Facts, p Plan, free int64) ask.Forecast {
-	c := ask.Forecast{Why: "sizes of the sources; what compresses, repeats or is zero takes less room"}
-	slow := false
-	for _, s := range p.Sources {
-		if s.Size < 0 {
-			c.Bytes = -1
-			c.Why = "how much is in a directory is not known before it was read"
-			c.Fits = true
-			return c
-		}
-		c.Bytes += s.Size
-		slow = slow || rotates(f, s.Path)
+// What disks give, in bytes each second: on their inner tracks, and without any.
+const (
+	rotating = 120_000_000
+	solid    = 300_000_000
+)
+
+func speed(f *detect.Facts, p Plan) int64 {
+	if slices.ContainsFunc(p.Sources, func(s PlanSource) bool { return rotates(f, s.Path) }) {
+		return rotating
 	}
-	c.RoomLow, c.RoomHigh = c.Bytes/10, c.Bytes+c.Bytes/50 // nothing but zeros and repeats; nothing that compresses, and the index
-	fast, late := 400.0, 60.0                              // megabytes each second
-	if slow {
-		fast, late = 180, 20 // inner tracks, and places that are hard to read
-	}
-	at := func(mb float64) time.Duration {
-		return time.Duration(float64(c.Bytes) / (mb * 1e6) * float64(time.Second))
-	}
-	c.TimeLow, c.TimeHigh = at(fast), at(late)
-	c.Fits = free < 0 || free >= c.RoomLow
-	return c
+	return solid
 }
 
 func rotates(f *detect.Facts, path string) bool {

@@ -70,16 +70,22 @@ func badDomain(s string) error {
 // CreateOrOpenStore opens the store in dir, or makes one of a folder that is absent or empty. A folder that holds
 // anything else is refused and left as it is. An empty domain is the only one in the store, in a new one DefaultDomain.
 func CreateOrOpenStore(ctx context.Context, dir, domain, tool string) (*store.Store, error) {
+	return createOrOpen(ctx, dir, domain, tool, func(b store.Backend) store.Backend { return b })
+}
+
+// createOrOpen is CreateOrOpenStore over a backend that is measured.
+func createOrOpen(ctx context.Context, dir, domain, tool string, measured func(store.Backend) store.Backend) (*store.Store, error) {
 	if dir == "" {
 		return nil, report.Usagef("no store given: say --store DIR")
 	}
-	b, err := local.CreatePath(dir)
+	at, err := local.CreatePath(dir)
 	if errors.Is(err, fs.ErrExist) && !errors.Is(err, local.ErrForeign) {
-		b, err = local.OpenPath(dir)
+		at, err = local.OpenPath(dir)
 	}
 	if err != nil {
 		return nil, openError(dir, err)
 	}
+	b := measured(at)
 	domains, err := store.Domains(ctx, b)
 	if err == nil && len(domains) > 0 {
 		err = chosen(domains, domain, report.Usage)

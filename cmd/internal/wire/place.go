@@ -15,9 +15,6 @@ import (
 	"aslrescue/cmd/internal/report"
 )
 
-// DefaultRunDir is where the programs keep what lasts as long as the machine is up.
-const DefaultRunDir = "/run/asl"
-
 // ErrNoEngine means that nobody listens: no engine runs here.
 var ErrNoEngine = errors.New("no engine runs here")
 
