@@ -100,7 +100,6 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	defer stopProfile()
 	debug.SetMemoryLimit(int64(o.memory) << 20)
 	j := &intakeJob{o: o, std: std, pr: pr}
-	j.hear = j.event
 	res := j.run(ctx)
 	return int(pr.Finish(res))
 }
@@ -128,7 +127,7 @@ type intakeJob struct {
 	sources []source.Source
 	store   *store.Store
 	dir     string            // the folder of the store; of one on a pool it is known when that is mounted
-	hear    func(event.Event) // what is said by the intake, and about it
+	hear    func(event.Event) // what is said by the intake, and about it; nil: it is printed
 
 	pools       pools
 	mount       string             // where a dataset is mounted
@@ -362,9 +361,9 @@ func (j *intakeJob) unfinished(s *store.Store) (format.IntakeState, bool) {
 
 func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 
-// start begins the intake that both faces do. What it says goes to j.hear.
+// start begins the intake that both faces do. What it says goes to j.told.
 func (j *intakeJob) start(ctx context.Context, more func(*job.Options)) (*job.Job, io.Closer, error) {
-	o := job.Options{Store: j.store, Sources: j.sources, Tell: j.hear, Intake: intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)),
+	o := job.Options{Store: j.store, Sources: j.sources, Tell: j.told, Intake: intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)),
 		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.dir)}}
 	if j.plan.Verify == "all" {
 		o.After = j.verifyAll
@@ -452,10 +451,14 @@ func acknowledged(in format.IntakeState) int64 {
 }
 
 func (j *intakeJob) say(msg string, args ...any) {
-	j.hear(event.Message{Level: event.Info, Text: fmt.Sprintf(msg, args...)})
+	j.told(event.Message{Level: event.Info, Text: fmt.Sprintf(msg, args...)})
 }
 
-func (j *intakeJob) event(e event.Event) {
+func (j *intakeJob) told(e event.Event) {
+	if j.hear != nil {
+		j.hear(e)
+		return
+	}
 	j.mu.Lock()
 	j.progress.Apply(e)
 	j.mu.Unlock()
