@@ -22,7 +22,7 @@ import (
 )
 
 // stateDir is where mutable state lies that must outlive the process: RAM by default, or a stick.
-const stateDir = "/var/lib/asl/runtime"
+const stateDir = StateDir + "/runtime"
 
 // pools is how a program without a person at it comes to a dataset: it looks, plans, takes the consent that was given in advance, imports
 // and mounts. This is the only caller of ByToken and ByConfig.
