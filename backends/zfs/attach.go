@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -27,11 +28,14 @@ type Attached struct {
 	Dataset  Dataset
 	Mount    string
 	Pool     string
-	imported bool   // by us
-	exported bool   // again
-	mounted  bool   // by us
-	hostID   string // that the system had before; empty: it was not changed
+	imported bool    // by us
+	exported bool    // again
+	mounted  bool    // by us
+	params   []param // as they were before
 }
+
+// param is a parameter of the kernel's half of ZFS.
+type param struct{ name, value string }
 
 // Attach imports the pool as it was approved and mounts its dataset. again makes the plan anew from the machine as it is at this moment: where
 // it is another the approval is void, and nothing was done. What was done is undone when a later step fails.
@@ -74,7 +78,7 @@ func (at *Attached) open(ctx context.Context, i Import) error {
 		}
 		commands = commands[1:]
 	}
-	if err := at.takeHostID(i.Use); err != nil {
+	if err := at.prepare(i.Use); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -93,20 +97,29 @@ func (at *Attached) open(ctx context.Context, i Import) error {
 	return at.mount(ctx, i.Use)
 }
 
-// takeHostID gives the system the hostid that pools shall know it by.
-func (at *Attached) takeHostID(u Use) error {
+// prepare gives the system the hostid that pools shall know it by, and keeps volumes of the pool from appearing as disks: udev, LVM and md
+// would look into them, and begin to write.
+func (at *Attached) prepare(u Use) error {
+	if err := at.set(noZvolsParam, "1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if u.HostID == 0 || u.ReadOnly {
 		return nil
 	}
-	before, err := at.z.System.HostID()
-	if err == nil {
-		err = at.z.System.SetHostID(fmt.Sprint(u.HostID))
+	return at.set(hostIDParam, fmt.Sprint(u.HostID))
+}
+
+func (at *Attached) set(name, value string) error {
+	before, err := at.z.System.Param(name)
+	if err == nil && before != value {
+		if err = at.z.System.SetParam(name, value); err == nil {
+			at.params = append(at.params, param{name, before})
+		}
 	}
 	if err != nil {
-		return &Error{What: "set the hostid that the pool shall know this system by", Err: errors.Join(ErrNoZFS, err), Means: "Nothing was imported.",
+		return &Error{What: "set " + name + " of the ZFS module", Err: errors.Join(ErrNoZFS, err), Means: "Nothing was imported.",
 			Next: []string{"modprobe zfs, as root; then run this again."}}
 	}
-	at.hostID = before
 	return nil
 }
 
@@ -210,7 +223,7 @@ func (at *Attached) Exported() bool { return at.exported }
 // tries is how often letting go is tried, a second apart: a scanner of the desktop or udev may have a look at what is new.
 const tries = 5
 
-// Detach unmounts what Attach mounted, exports what it imported, and gives the hostid back. It runs to its end also when the program was told
+// Detach unmounts what Attach mounted, exports what it imported, and gives the module its parameters back. It runs to its end also when the program was told
 // to stop.
 func (at *Attached) Detach() error {
 	if at.mounted {
@@ -232,11 +245,12 @@ func (at *Attached) Detach() error {
 		}
 		at.imported, at.exported = false, true
 	}
-	if at.hostID != "" {
-		if err := at.z.System.SetHostID(at.hostID); err != nil {
-			return fmt.Errorf("give the system its hostid back: %w", err)
+	for len(at.params) > 0 {
+		p := at.params[len(at.params)-1]
+		if err := at.z.System.SetParam(p.name, p.value); err != nil {
+			return fmt.Errorf("give the ZFS module its %s back: %w", p.name, err)
 		}
-		at.hostID = ""
+		at.params = at.params[:len(at.params)-1]
 	}
 	return nil
 }

@@ -189,6 +189,7 @@ func (i Import) changes() (all []string, undo string) {
 	if u.Load {
 		all = append(all, "The ZFS module is loaded into the kernel.")
 	}
+	all = append(all, "Volumes of the pool do not appear as disks while it is imported by this program.")
 	if u.ReadOnly {
 		all = append(all, "Nothing on its disks changes.")
 		if u.Dataset != "" {

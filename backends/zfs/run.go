@@ -49,13 +49,16 @@ func find(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
-// hostIDFile is where the kernel's half of ZFS has the system's hostid.
-const hostIDFile = "/sys/module/spl/parameters/spl_hostid"
+// Parameters of the kernel's half of ZFS that hold while a pool is in use.
+const (
+	hostIDParam  = "spl/parameters/spl_hostid"       // decimal
+	noZvolsParam = "zfs/parameters/zvol_inhibit_dev" // 1: volumes do not appear as disks
+)
 
 // System is what is not a command.
 type System interface {
-	HostID() (string, error) // as the kernel writes it: decimal
-	SetHostID(string) error
+	Param(name string) (string, error) // of a kernel module
+	SetParam(name, value string) error
 	Mounts() ([]Mount, error)
 	MkdirAll(dir string) error
 	Unmount(dir string) error
@@ -70,14 +73,16 @@ type Mount struct {
 // Linux is this system.
 type Linux struct{}
 
-// HostID reads the hostid that ZFS uses.
-func (Linux) HostID() (string, error) {
-	b, err := os.ReadFile(hostIDFile)
+// Param reads a parameter of a module.
+func (Linux) Param(name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join("/sys/module", name))
 	return strings.TrimSpace(string(b)), err
 }
 
-// SetHostID sets it until the module is unloaded. No file is written.
-func (Linux) SetHostID(s string) error { return os.WriteFile(hostIDFile, []byte(s), 0) }
+// SetParam sets one until the module is unloaded. No file is written.
+func (Linux) SetParam(name, value string) error {
+	return os.WriteFile(filepath.Join("/sys/module", name), []byte(value), 0)
+}
 
 // MkdirAll makes a folder to mount on.
 func (Linux) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o755) }

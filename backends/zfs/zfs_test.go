@@ -71,8 +71,11 @@ func (m *machine) Run(_ context.Context, argv []string) (string, bool) {
 	return "", true
 }
 
-func (m *machine) HostID() (string, error)     { return "0", nil }
-func (m *machine) SetHostID(s string) error    { m.did = append(m.did, "hostid "+s); return nil }
+func (m *machine) Param(name string) (string, error) { return "0", nil }
+func (m *machine) SetParam(name, v string) error {
+	m.did = append(m.did, filepath.Base(name)+" "+v)
+	return nil
+}
 func (m *machine) Mounts() ([]Mount, error)    { return m.mounts, nil }
 func (m *machine) MkdirAll(dir string) error   { m.did = append(m.did, "mkdir "+dir); return nil }
 func (m *machine) Unmount(dir string) error    { m.did = append(m.did, "umount "+dir); return nil }
@@ -213,8 +216,8 @@ func TestAttachAndDetach(t *testing.T) {
 	if err := at.Detach(); err != nil {
 		t.Error(err)
 	}
-	want := []string{"hostid 173104142", imported, "zpool get -Hp -o value guid tank", "create tank/asl map[canmount:noauto]", "mkdir /mnt/asl/local",
-		"mount -t zfs -o zfsutil tank/asl /mnt/asl/local", "snapshot tank/asl@asl-1", "umount /mnt/asl/local", "zpool export tank", "hostid 0"}
+	want := []string{"zvol_inhibit_dev 1", "spl_hostid 173104142", imported, "zpool get -Hp -o value guid tank", "create tank/asl map[canmount:noauto]", "mkdir /mnt/asl/local",
+		"mount -t zfs -o zfsutil tank/asl /mnt/asl/local", "snapshot tank/asl@asl-1", "umount /mnt/asl/local", "zpool export tank", "spl_hostid 0", "zvol_inhibit_dev 0"}
 	if !slices.Equal(m.did, want) {
 		t.Errorf("got\n %s\nwant\n %s", strings.Join(m.did, "\n "), strings.Join(want, "\n "))
 	}
@@ -259,24 +262,24 @@ func TestAFailureInTheMiddleIsUndone(t *testing.T) {
 	}{
 		"import": {func(m *machine) {
 			m.answers["zpool import"] = "cannot import 'tank': I/O error\n\tDestroy and re-create the pool from\n\ta backup source.\n"
-		}, ErrDamaged, "hostid 0", false},
+		}, ErrDamaged, "zvol_inhibit_dev 0", false},
 		"used elsewhere": {func(m *machine) {
 			m.answers["zpool import"] = "cannot import 'tank': pool was previously in use from another system.\nThe pool can be imported, use 'zpool import -f' to import the pool.\n"
-		}, ErrForeign, "hostid 0", false},
+		}, ErrForeign, "zvol_inhibit_dev 0", false},
 		"namesake": {func(m *machine) {
 			m.answers["zpool import"] = "cannot import 'tank': a pool with that name already exists\nuse the form 'zpool import <pool | id> <newpool>' to give it a new name\n"
-		}, ErrNamesake, "hostid 0", false},
+		}, ErrNamesake, "zvol_inhibit_dev 0", false},
 		"unheard of": {func(m *machine) {
 			m.answers["zpool import"] = "cannot import 'tank': the moon is full\nDestroy and re-create the pool\n"
-		}, ErrUnknown, "hostid 0", false},
-		"another's": {func(m *machine) { m.guid = "1" }, ErrNamesake, "hostid 0", false},
-		"locked":    {func(m *machine) { m.datasets["tank/asl"] = Dataset{Name: "tank/asl", Type: "filesystem", Locked: true} }, ErrLocked, "hostid 0", true},
-		"volume":    {func(m *machine) { m.datasets["tank/asl"] = Dataset{Name: "tank/asl", Type: "volume"} }, ErrDataset, "hostid 0", true},
+		}, ErrUnknown, "zvol_inhibit_dev 0", false},
+		"another's": {func(m *machine) { m.guid = "1" }, ErrNamesake, "zvol_inhibit_dev 0", false},
+		"locked":    {func(m *machine) { m.datasets["tank/asl"] = Dataset{Name: "tank/asl", Type: "filesystem", Locked: true} }, ErrLocked, "zvol_inhibit_dev 0", true},
+		"volume":    {func(m *machine) { m.datasets["tank/asl"] = Dataset{Name: "tank/asl", Type: "volume"} }, ErrDataset, "zvol_inhibit_dev 0", true},
 		"mount": {func(m *machine) {
 			m.answers["mount"] = "filesystem 'tank/asl' cannot be mounted, encryption key not loaded\n"
-		}, ErrLocked, "hostid 0", true},
-		"place is taken":  {func(m *machine) { m.mounts = []Mount{{"/dev/sda1", "/mnt/asl/local", "ext4"}} }, ErrDataset, "hostid 0", true},
-		"not the first":   {func(m *machine) { m.busy = 2; m.datasets["tank/asl"] = Dataset{Type: "volume"} }, ErrDataset, "hostid 0", true},
+		}, ErrLocked, "zvol_inhibit_dev 0", true},
+		"place is taken":  {func(m *machine) { m.mounts = []Mount{{"/dev/sda1", "/mnt/asl/local", "ext4"}} }, ErrDataset, "zvol_inhibit_dev 0", true},
+		"not the first":   {func(m *machine) { m.busy = 2; m.datasets["tank/asl"] = Dataset{Type: "volume"} }, ErrDataset, "zvol_inhibit_dev 0", true},
 		"cannot get back": {func(m *machine) { m.busy = 99; m.datasets["tank/asl"] = Dataset{Type: "volume"} }, ErrBusy, "zpool export tank", true},
 	} {
 		m := newMachine()
@@ -329,7 +332,7 @@ func TestABusyPoolSaysWhoHoldsIt(t *testing.T) {
 		t.Errorf("tried %d times", n)
 	}
 	m.busy = 0
-	if err := at.Detach(); err != nil || m.did[len(m.did)-1] != "hostid 0" {
+	if err := at.Detach(); err != nil || m.did[len(m.did)-1] != "zvol_inhibit_dev 0" {
 		t.Errorf("when it is free: %v, %v", err, m.did)
 	}
 }
@@ -353,7 +356,7 @@ func TestASignalInTheMiddle(t *testing.T) {
 		t.Errorf("got %v: %v", err, m.did)
 	}
 	m = newMachine()
-	if _, err := m.zfs().Attach(ctx, approved(t, i), still(i)); !errors.Is(err, stopped) || slices.Contains(m.did, imported) || m.did[len(m.did)-1] != "hostid 0" {
+	if _, err := m.zfs().Attach(ctx, approved(t, i), still(i)); !errors.Is(err, stopped) || slices.Contains(m.did, imported) || m.did[len(m.did)-1] != "zvol_inhibit_dev 0" {
 		t.Errorf("got %v: %v", err, m.did)
 	}
 }
@@ -367,7 +370,7 @@ func TestAPoolOfOthersIsUsedAsItIs(t *testing.T) {
 	if err := at.Detach(); err != nil {
 		t.Error(err)
 	}
-	if got := strings.Join(m.did, "\n"); strings.Contains(got, "zpool") || strings.Contains(got, "hostid") || !strings.HasSuffix(got, "umount /mnt/asl/local") {
+	if got := strings.Join(m.did, "\n"); strings.Contains(got, "zpool") || strings.Contains(got, "spl_") || !strings.HasSuffix(got, "umount /mnt/asl/local") {
 		t.Errorf("did %v", m.did)
 	}
 	m = newMachine()

@@ -51,8 +51,8 @@ func (r *rig) Run(_ context.Context, argv []string) (string, bool) {
 	}
 	return "", true
 }
-func (r *rig) HostID() (string, error)      { return "0", nil }
-func (r *rig) SetHostID(string) error       { return nil }
+func (r *rig) Param(string) (string, error) { return "0", nil }
+func (r *rig) SetParam(_, _ string) error   { return nil }
 func (r *rig) Mounts() ([]zfs.Mount, error) { return nil, nil }
 func (r *rig) MkdirAll(dir string) error    { return os.MkdirAll(dir, 0o755) }
 func (r *rig) Unmount(dir string) error     { r.did = append(r.did, "umount"); return nil }
