@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ type Wish struct {
 	StateDir string
 
 	PoolsOnly bool // pools, disks and what lies on them, and nothing else
+
+	// Patience is how long a probe may take where nobody waits for a table, and what is late is worse than what is slow; 0: Limit.
+	Patience time.Duration
 }
 
 // Update is how things stand: facts, and what follows from them.
@@ -341,7 +345,7 @@ func (l *loop) launch(name string, run func(ctx context.Context, give func(resul
 		}
 	}
 	ctx, cancel := context.WithCancelCause(outer)
-	late := l.m.Clock.After(Limit)
+	late := l.m.Clock.After(cmp.Or(l.wish.Patience, Limit))
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, send) }()
 	go func() {

@@ -121,7 +121,9 @@ func (p *preflight) look(ctx context.Context, wish probe.Wish) (probe.Update, er
 				return u, nil
 			}
 		case <-early:
-			p.print(&last.Decision)
+			if shown := last.Decision; len(shown.Rows) > 0 { // what comes later is held against what was printed
+				p.print(&shown)
+			}
 		}
 	}
 }

@@ -135,10 +135,24 @@ func findPool(f *detect.Facts, name, rest string) (*detect.Pool, error) {
 	}
 	e := &report.Error{What: "use the pool " + name, Err: fmt.Errorf("%w: no disk here belongs to it", report.ErrRefused), Means: "Nothing was imported.",
 		Next: []string{"Plug its disks in; asl-intake --preflight shows what was found.", "Or store elsewhere: --store DIR."}}
+	if slow := unseen(f); slow != "" {
+		e.Means += " Not everything could be looked at: " + slow + "."
+	}
 	if len(all) > 0 {
 		e.Next = append([]string{"Pools that are here: " + strings.Join(all, ", ") + "."}, e.Next...)
 	}
 	return nil, e
+}
+
+// unseen says which disks could not be looked at.
+func unseen(f *detect.Facts) string {
+	var all []string
+	for _, p := range f.Probes {
+		if p.State == detect.Failed && (strings.HasPrefix(p.Name, "disk") || strings.HasPrefix(p.Name, "z")) {
+			all = append(all, p.Name+" ("+detect.Printable(p.Why)+")")
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // leafDevices are the disks of a pool by names that stay.

@@ -2,16 +2,21 @@ package session
 
 import (
 	"context"
+	"time"
 
 	"aslrescue/cmd/internal/config"
 	"aslrescue/detect"
 	"aslrescue/detect/probe"
 )
 
+// patience is how long a disk may take to answer when a pool is planned: the time that the kernel gives it. A disk that comes too late would
+// look like one that was pulled.
+const patience = 30 * time.Second
+
 // lookForPools looks at this machine for pools and disks, and at nothing else.
 func lookForPools(ctx context.Context) (*detect.Facts, error) {
 	w := LookWish(config.System())
-	w.PoolsOnly = true
+	w.PoolsOnly, w.Patience = true, patience
 	u, err := probe.Once(ctx, ThisMachine("asl-intake"), w)
 	if err != nil {
 		return nil, err
