@@ -72,6 +72,7 @@ func bans() []ban {
 			"engine/source/device.go",  // O_DIRECT wants aligned memory; ioctls
 			"engine/restore/linear.go", // the size of a block device is an ioctl
 			"engine/source/ring",       // memory shared with a reader process
+			"tui/console/vt.go",        // the console's font is an ioctl
 			"cmd/libasl",               // C's memory
 		}, "memory is not read behind the compiler's back without a name here", true},
 		{is("net/http/pprof", "expvar"), "a debug server", nil, "importing it opens doors by init", false},
