@@ -6,8 +6,11 @@ import (
 	"os"
 
 	"aslrescue/cmd/internal/session"
+	"aslrescue/cmd/internal/wizard"
 )
 
 func main() {
-	os.Exit(session.Intake(context.Background(), os.Args[1:], session.StdIO()))
+	std := session.StdIO()
+	std.Wizard = wizard.Run
+	os.Exit(session.Intake(context.Background(), os.Args[1:], std))
 }

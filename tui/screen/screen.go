@@ -208,3 +208,12 @@ func LogLine(l ask.Line) string {
 	text := l.At.Format("15:04:05") + "  " + lineText(l)
 	return text
 }
+
+// Sheet is all that an offer says, a line each.
+func Sheet(o ask.Offer) []string {
+	var out []string
+	for _, l := range sheetLines(o, 76) {
+		out = append(out, l.text)
+	}
+	return out
+}

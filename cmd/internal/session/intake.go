@@ -40,6 +40,7 @@ type IO struct {
 	Out, Err io.Writer
 	Terminal bool // Out is one
 	Width    func() int
+	Wizard   func(context.Context, Wizard) report.Result // the face with screens; nil: there is none
 }
 
 // StdIO is the process's own streams.
@@ -51,7 +52,7 @@ func StdIO() IO {
 			return 0
 		}
 		return w
-	}}
+	}, nil}
 }
 
 // Intake is the program asl-intake. It returns the exit code.
@@ -74,6 +75,9 @@ func Intake(ctx context.Context, args []string, std IO) int {
 		return int(pr.Finish(report.Result{Err: err}))
 	case o.version:
 		return int(pr.Finish(report.Result{Text: Tool("asl-intake"), Fields: map[string]any{"version": Tool("asl-intake")}}))
+	}
+	if !o.preflight && o.wizard() {
+		return int(pr.Finish(runWizard(ctx, o, std)))
 	}
 	if o.preflight {
 		p := preflight{o: o, pr: pr, std: std}

@@ -39,6 +39,8 @@ type intakeOptions struct {
 	engine, detach, detached bool // be one; start one; started by one of us
 	idle                     time.Duration
 	listDir                  string
+
+	rehearse, plain, ascii bool // the wizard
 }
 
 type list []string
@@ -48,6 +50,8 @@ func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 const intakeUsage = `asl-intake takes disks, images and directory trees into a store.
 
+  asl-intake                                                        the wizard asks
+  asl-intake --rehearse [FACTS]                                     the wizard, to practise
   asl-intake --batch --source PATH [PATH ...] --store DIR [options]
 
 Sources are only read. DIR may be absent or empty: it becomes a store; a store that is there is added to.
@@ -99,6 +103,9 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.StringVar(&o.runDir, "run-dir", "", "`DIR` for mode, preflight.json and the engine's socket (default "+RunDir+"; with --facts none)")
 	fs.StringVar(&o.capture, "capture", "", "with --preflight: keep what was seen in `FILE`, to be sent with a report")
 	fs.StringVar(&o.facts, "facts", "", "with --preflight: decide on what `FILE` says instead of looking; it was written by --capture, or is a preflight.json")
+	fs.BoolVar(&o.rehearse, "rehearse", false, "practise: the wizard on a made-up machine, or on one captured in a file that is given; writes only to a temporary store")
+	fs.BoolVar(&o.plain, "plain", false, "the wizard as questions line by line, for speech, braille and simple terminals")
+	fs.BoolVar(&o.ascii, "ascii", false, "the wizard without line-drawing characters")
 	fs.BoolVar(&o.version, "version", false, "print the version")
 	fs.BoolVar(&o.status, "status", false, "print how the intake of the wizard's engine stands, and do nothing else")
 	fs.BoolVar(&o.watch, "watch", false, "print what the wizard's engine says until its intake ends; leaving stops nothing")
@@ -189,8 +196,10 @@ func (o *intakeOptions) check() error {
 		return nil
 	case o.capture != "" || o.facts != "":
 		return report.Usagef("--capture and --facts go with --preflight")
+	case o.wizard():
+		return o.checkWizard()
 	case !o.batch && !o.dryRun:
-		return report.Usagef("--batch is missing: without it a wizard would ask, and this build has none")
+		return report.Usagef("--batch is missing: without it and without sources the wizard asks")
 	case o.plan != "" && (len(o.sources) > 0 || o.store != "" || o.dryRun):
 		return report.Usagef("--plan says sources and store: --source, --store and --dry-run do not go with it")
 	case o.plan == "" && len(o.sources) == 0:

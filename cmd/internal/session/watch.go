@@ -42,7 +42,7 @@ func watch(ctx context.Context, o *intakeOptions, pr *report.Printer, once bool)
 		st := r.State()
 		w.show(&st)
 		if st.Job.Phase == ask.Ended && st.Job.Report != nil {
-			return jobResult(st.Job.Report)
+			return JobResult(st.Job.Report)
 		}
 		select {
 		case <-ctx.Done():
@@ -88,7 +88,7 @@ func standsText(st *ask.State) string {
 		return "the engine runs; nothing was begun"
 	}
 	if r := st.Job.Report; r != nil {
-		return jobResult(r).Text
+		return JobResult(r).Text
 	}
 	return string(st.Job.Phase) + ": " + report.Progress(&st.Job.Progress, 200)
 }
@@ -103,8 +103,8 @@ func statusFields(st *ask.State) map[string]any {
 	return f
 }
 
-// jobResult is a report as batch would have printed it.
-func jobResult(r *ask.Report) report.Result {
+// JobResult is what a person, or a script, is told at the end of a job.
+func JobResult(r *ask.Report) report.Result {
 	var b strings.Builder
 	if r.Snapshot > 0 {
 		fmt.Fprintf(&b, "%s: snapshot %d, %s\n", r.Result, r.Snapshot, event.Duration(r.Took))
