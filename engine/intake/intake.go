@@ -49,6 +49,7 @@ type Options struct {
 	Avoid       Folder        // the store's own, which no source may hold; zero where it is none
 	Clock       func() time.Time
 	Events      func(event.Event)
+	Witness     Witness  // gathers evidence of devices; nil: none is gathered
 	Digest      []string // hashes of whole linear sources, by the names of package digest; none if empty
 	// Stop, when it ends, stops reading; what was read is acknowledged and Run returns ErrStopped.
 	Stop context.Context
@@ -149,6 +150,12 @@ func Run(ctx context.Context, s *store.Store, sources []source.Source, o Options
 		r.check = s.Verification(ctx, func(done, total, bad int64) {
 			r.emit(event.VerifyProgress{Stamp: r.now(), Done: done, Total: total, Bad: bad})
 		})
+	}
+	if o.Witness != nil {
+		defer o.Witness.Close()
+		for i, src := range sources {
+			o.Witness.Begin(ctx, i, src.Info())
+		}
 	}
 	err = r.pipeline(ctx, rep)
 	if err == nil && r.stopped.Load() {
@@ -653,6 +660,9 @@ func (r *runner) seal(ctx context.Context, rep *Report) error {
 		if !res.Whole() {
 			rep.Result = event.CompleteWithGaps
 		}
+	}
+	if err := r.evidence(ctx, rep, m); err != nil {
+		return err
 	}
 	m.Totals.Stored = r.point.Stored + rep.Stored
 	m.Result = string(rep.Result)

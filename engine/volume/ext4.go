@@ -504,6 +504,9 @@ func (s *extSearch) hit(ino uint32, t Touch) {
 		if list[i].What == t.What {
 			list[i].Bytes += t.Bytes
 			list[i].Off = min(list[i].Off, t.Off)
+			if len(list[i].Where) < keptWhere {
+				list[i].Where = append(list[i].Where, t.Where...)
+			}
 			return
 		}
 	}
@@ -516,7 +519,7 @@ func (s *extSearch) structures() {
 	e := s.e
 	own := func(what string, block, n int64) {
 		if b, first := hits(s.gaps, block*e.block, n*e.block); b > 0 {
-			s.f.Touches = append(s.f.Touches, Touch{What: what, Bytes: b, Off: first})
+			s.f.Touches = append(s.f.Touches, Touch{What: what, Bytes: b, Off: first, Where: cut(s.gaps, block*e.block, n*e.block)})
 		}
 	}
 	for g := range e.groups {
@@ -569,7 +572,7 @@ func (s *extSearch) group(g int64) error {
 			if err != nil { // some of its sectors may have been read
 				at := d.inodeTable*e.block + k*e.inodeSize
 				if n, first := hits(s.gaps, at, e.inodeSize); n > 0 {
-					s.hit(ino, Touch{What: "inode", Bytes: n, Off: first})
+					s.hit(ino, Touch{What: "inode", Bytes: n, Off: first, Where: cut(s.gaps, at, e.inodeSize)})
 					continue
 				}
 				one, err := readFull(e.r, at, int(e.inodeSize))
@@ -601,7 +604,7 @@ func (s *extSearch) inode(ino uint32, b []byte) {
 	}
 	if acl := int64(le.Uint32(b[0x68:])) | int64(le.Uint16(b[0x76:]))<<32; acl != 0 {
 		if n, first := hits(s.gaps, acl*s.e.block, s.e.block); n > 0 {
-			s.hit(ino, Touch{What: "attributes", Bytes: n, Off: first})
+			s.hit(ino, Touch{What: "attributes", Bytes: n, Off: first, Where: cut(s.gaps, acl*s.e.block, s.e.block)})
 		}
 	}
 	s.e.walk(b, func(logical, phys, n int64, index bool) {
@@ -609,11 +612,12 @@ func (s *extSearch) inode(ino uint32, b []byte) {
 		if hit == 0 {
 			return
 		}
+		where := cut(s.gaps, phys*s.e.block, n*s.e.block)
 		if index {
-			s.hit(ino, Touch{What: "index of blocks", Bytes: hit, Off: first})
+			s.hit(ino, Touch{What: "index of blocks", Bytes: hit, Off: first, Where: where})
 			return
 		}
-		s.hit(ino, Touch{What: what, Bytes: hit, Off: logical*s.e.block + first - phys*s.e.block})
+		s.hit(ino, Touch{What: what, Bytes: hit, Off: logical*s.e.block + first - phys*s.e.block, Where: where})
 	})
 }
 

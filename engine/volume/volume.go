@@ -44,6 +44,7 @@ type Touch struct {
 	What  string `json:"what"`            // content, directory, inode, and so on
 	Bytes int64  `json:"bytes"`           // of it that are missing
 	Off   int64  `json:"off"`             // of the first of them, in the file where What is content, otherwise in the file system
+	Where []Span `json:"where"`           // the first of them on the disk
 }
 
 // Findings are what is touched of one file system.
@@ -164,6 +165,11 @@ func (d *Disk) TouchedBy(ctx context.Context, gaps []Span) ([]Touched, error) {
 				return nil, err
 			}
 			t.Findings = *f
+			for k := range t.Touches {
+				for w := range t.Touches[k].Where {
+					t.Touches[k].Where[w].Off += v.Off
+				}
+			}
 		}
 		all = append(all, t)
 	}
@@ -172,7 +178,7 @@ func (d *Disk) TouchedBy(ctx context.Context, gaps []Span) ([]Touched, error) {
 		for _, p := range d.Table.Where {
 			for _, g := range gaps {
 				if a, b := max(g.Off, p.Off), min(g.End(), p.End()); a < b {
-					t.Touches = append(t.Touches, Touch{What: "partition table", Bytes: b - a, Off: a})
+					t.Touches = append(t.Touches, Touch{What: "partition table", Bytes: b - a, Off: a, Where: []Span{{a, b - a}}})
 				}
 			}
 		}
@@ -273,6 +279,19 @@ func hits(gaps []Span, off, n int64) (bytes, first int64) {
 	}
 	return bytes, first
 }
+
+// cut gives the parts of a run that lie in gaps, the first keptWhere of them.
+func cut(gaps []Span, off, n int64) (in []Span) {
+	i := sort.Search(len(gaps), func(i int) bool { return gaps[i].End() > off })
+	for ; i < len(gaps) && gaps[i].Off < off+n && len(in) < keptWhere; i++ {
+		a, b := max(gaps[i].Off, off), min(gaps[i].End(), off+n)
+		in = append(in, Span{a, b - a})
+	}
+	return in
+}
+
+// keptWhere bounds how many places are told of one file.
+const keptWhere = 256
 
 // readFull reads exactly n bytes at off.
 func readFull(r io.ReaderAt, off int64, n int) ([]byte, error) {

@@ -26,6 +26,7 @@ import (
 	"aslrescue/cmd/internal/report"
 	"aslrescue/detect/probe"
 	"aslrescue/engine/approval"
+	"aslrescue/engine/custody"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
@@ -368,7 +369,7 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 // start begins the intake that both faces do. What it says goes to j.told.
 func (j *intakeJob) start(ctx context.Context, more func(*job.Options)) (*job.Job, io.Closer, error) {
 	o := job.Options{Store: j.store, Sources: j.sources, Tell: j.told, Intake: intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)),
-		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Avoid: folderOf(j.dir)}}
+		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Witness: custody.NewWitness(), Avoid: folderOf(j.dir)}}
 	if j.plan.Verify == "all" {
 		o.After = j.verifyAll
 	}

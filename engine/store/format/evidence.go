@@ -14,7 +14,6 @@ type Evidence struct {
 	Machine     map[string]string `cbor:"machine,omitempty"`
 	Began       Moment            `cbor:"began,omitzero"`
 	Ended       Moment            `cbor:"ended,omitzero"`
-	Runs        int               `cbor:"runs,omitempty"` // of the intake, this one included; what began is of the last
 }
 
 // Smart is a report of smartctl, or why there is none.

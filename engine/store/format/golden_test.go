@@ -344,7 +344,7 @@ func goldenEvidence() *Evidence {
 	return &Evidence{
 		Version: Version, Device: map[string]string{"model": "DISK", "serial": "SERIAL"}, SmartBegin: Smart{JSON: []byte("{}")}, SmartEnd: Smart{Why: "smartctl is not there"},
 		WritesBegin: Writes{Known: true, Writes: 1, Sectors: 8}, WritesEnd: Writes{Why: "the device is gone"}, Messages: []string{"6,1,2,-;sda: a line"}, MessagesAll: 2, MessagesWhy: "too many",
-		Machine: map[string]string{"kernel": "6.1"}, Began: Moment{1_800_000_000, 5000}, Ended: Moment{1_800_000_400, 405_000}, Runs: 2,
+		Machine: map[string]string{"kernel": "6.1"}, Began: Moment{1_800_000_000, 5000}, Ended: Moment{1_800_000_400, 405_000},
 	}
 }
 

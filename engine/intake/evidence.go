@@ -1,0 +1,52 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+
+	"aslrescue/engine/artifact"
+	"aslrescue/engine/source"
+	"aslrescue/engine/store/format"
+)
+
+// Witness gathers what the machine can tell of a source while it is read.
+type Witness interface {
+	// Begin is told before anything is read.
+	Begin(ctx context.Context, i int, src source.Info)
+	// End is asked when all was read; nil where there is nothing to tell.
+	End(ctx context.Context, i int) *format.Evidence
+	// Close lets go of what did not come to its end.
+	Close()
+}
+
+// evidence stores what was gathered, behind everything that was read and in a segment of its own: it is never the same twice, and what stands before it
+// must be.
+func (r *runner) evidence(ctx context.Context, rep *Report, m *format.Manifest) error {
+	if r.o.Witness == nil {
+		return nil
+	}
+	point := r.point
+	point.Blocks, point.Stored = nil, r.point.Stored+rep.Stored
+	p := r.w.Packer(point)
+	for i := range m.Sources {
+		ev := r.o.Witness.End(ctx, i)
+		if ev == nil {
+			continue
+		}
+		ref, err := p.Put(ctx, artifact.Evidence, ev)
+		if err != nil {
+			return fmt.Errorf("storing the evidence of %s: %w", m.Sources[i].Name, err)
+		}
+		m.Sources[i].Evidence = &ref
+	}
+	made, err := p.Finish(ctx)
+	if err != nil {
+		return fmt.Errorf("storing the evidence: %w", err)
+	}
+	if r.check != nil {
+		r.check.Add(p.Stored, made...)
+	}
+	rep.Blocks += len(made)
+	rep.Stored += p.Stored
+	return nil
+}
