@@ -51,7 +51,7 @@ func runScripts(ctx context.Context, here string, o options) (int, error) {
 		return 1, err
 	}
 	defer os.RemoveAll(bin)
-	programs := exec.CommandContext(ctx, "go", "build", "-o", bin+"/", "aslrescue/cmd/asl-intake", "aslrescue/cmd/asl-admin", "aslrescue/cmd/asl-debug")
+	programs := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", bin+"/", "aslrescue/cmd/asl-intake", "aslrescue/cmd/asl-admin", "aslrescue/cmd/asl-debug")
 	programs.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := programs.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)
