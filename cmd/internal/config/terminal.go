@@ -1,8 +1,10 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Terminal is what the environment says of the screen.
@@ -27,4 +29,13 @@ func Screen() Terminal {
 		SSH:  os.Getenv("SSH_CONNECTION") != "" || os.Getenv("SSH_TTY") != "",
 		UTF8: strings.Contains(locale, "utf8"),
 	}
+}
+
+// ToJournal says whether systemd's journal reads what is written to f.
+func ToJournal(f *os.File) bool {
+	var st syscall.Stat_t
+	if f == nil || syscall.Fstat(int(f.Fd()), &st) != nil {
+		return false
+	}
+	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
