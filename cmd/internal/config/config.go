@@ -126,7 +126,7 @@ func keys() []key {
 		{"messages.file", logging, func(c *Config) *string { return &c.Messages.File }, orEmpty(checkMessagesFile), false},
 		{"messages.file-size", logging, func(c *Config) *string { return &c.Messages.FileSize }, between(64, 1<<20), false},
 		{"messages.file-keep", logging, func(c *Config) *string { return &c.Messages.FileKeep }, between(1, 99), false},
-		{"messages.ring", logging, func(c *Config) *string { return &c.Messages.Ring }, between(10, 100_000), false},
+		{"messages.ring", logging, func(c *Config) *string { return &c.Messages.Ring }, between(10, 5000), false},
 	}
 }
 
@@ -151,7 +151,7 @@ func short() map[string]string {
 func Default() *Config {
 	c := &Config{Mode: Auto, LocalMount: "/mnt/asl/local", ZFSSnapshots: "no", DomainID: "rescue-domain",
 		Batch:    Batch{Compression: "auto", Verify: "new", StopOn: "failure", WaitNetwork: "60s", Done: "stay"},
-		Messages: Messages{Level: "info", Format: "text", Journal: "auto", FileSize: "1024", FileKeep: "3", Ring: "1000"},
+		Messages: Messages{Level: "info", Format: "text", Journal: "auto", FileSize: "1024", FileKeep: "3", Ring: "300"},
 		origins:  map[string]string{}, peers: map[string]*Peer{}}
 	for _, k := range keys() {
 		c.origins[k.name] = "default"

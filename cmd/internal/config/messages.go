@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -15,6 +16,12 @@ type Messages struct {
 	FileSize string // KiB after which a new file is begun
 	FileKeep string // how many old ones are kept
 	Ring     string // how many messages the wizard can look back on
+}
+
+// Most is Ring as a number.
+func (m Messages) Most() int {
+	n, _ := strconv.Atoi(m.Ring) // checked when it was read
+	return n
 }
 
 // stateDir is where programs may write by themselves.

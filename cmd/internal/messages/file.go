@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,11 +46,7 @@ func (w *file) line(m Message) ([]byte, error) {
 		}{m, w.program})
 		return append(b, '\n'), err
 	}
-	var b strings.Builder
-	for text := range strings.Lines(m.Text + "\n") {
-		fmt.Fprintf(&b, "%s %-5s %s: %s\n", m.Time.UTC().Format(time.RFC3339), m.Level, w.program, event.Printable(strings.TrimSuffix(text, "\n")))
-	}
-	return []byte(b.String()), nil
+	return fmt.Appendf(nil, "%s %-5s %s: %s\n", m.Time.UTC().Format(time.RFC3339), m.Level, w.program, event.Printable(m.Text)), nil
 }
 
 // ready sees to it that w.f is the file at path, and not too large.

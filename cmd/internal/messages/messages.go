@@ -112,16 +112,13 @@ func (k *Keeper) take(m Message, screen bool) {
 	}
 }
 
-// show writes a message as people read it. Each line gets its own priority: the journal takes lines.
+// show writes a message as people read it: one line, whatever stands in it.
 func (k *Keeper) show(m Message) {
-	for line := range strings.Lines(m.Text + "\n") {
-		line = event.Printable(strings.TrimSuffix(line, "\n"))
-		if k.mark {
-			fmt.Fprintf(k.o.Screen, "<%d>%s\n", priority(m.Level), line)
-			continue
-		}
-		fmt.Fprintf(k.o.Screen, "%s: %s\n", k.o.Program, line)
+	if k.mark {
+		fmt.Fprintf(k.o.Screen, "<%d>%s\n", priority(m.Level), event.Printable(m.Text))
+		return
 	}
+	fmt.Fprintf(k.o.Screen, "%s: %s\n", k.o.Program, event.Printable(m.Text))
 }
 
 // priority is syslog's number.

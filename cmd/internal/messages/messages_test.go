@@ -36,11 +36,11 @@ func TestAMessageGoesWhereItShould(t *testing.T) {
 	k.Say().Debug("nobody hears this")
 	k.Say().With("n", 1).WithGroup("g").Info("two\nlines", "x", 2)
 	k.Close()
-	if got, want := screen.String(), "asl-test: the disk is slow disk=sda name=\"a b\"\nasl-test: two\nasl-test: lines n=1 g.x=2\n"; got != want {
+	if got, want := screen.String(), "asl-test: the disk is slow disk=sda name=\"a b\"\nasl-test: two\\nlines n=1 g.x=2\n"; got != want {
 		t.Errorf("screen: got %q, want %q", got, want)
 	}
 	lines := strings.Split(strings.TrimSpace(read(t, path)), "\n")
-	if len(lines) != 4 || !strings.HasSuffix(lines[0], ` WARN  asl-test: the disk is slow disk=sda name="a b"`) || !strings.HasSuffix(lines[1], " INFO  asl-test: intake began") {
+	if len(lines) != 3 || !strings.HasSuffix(lines[0], ` WARN  asl-test: the disk is slow disk=sda name="a b"`) || !strings.HasSuffix(lines[1], " INFO  asl-test: intake began") {
 		t.Errorf("file: %q", lines)
 	}
 	if r := k.Recent(); len(r) != 3 || r[0].Level != slog.LevelWarn || r[1].Text != "intake began" {
@@ -76,7 +76,7 @@ func TestTheJournalGetsPriorities(t *testing.T) {
 		systemd bool
 		want    string
 	}{
-		{"auto", true, "<4>one\n<4>two\n"}, {"auto", false, "p: one\np: two\n"}, {"yes", false, "<4>one\n<4>two\n"}, {"no", true, "p: one\np: two\n"},
+		{"auto", true, "<4>one\\ntwo\n"}, {"auto", false, "p: one\\ntwo\n"}, {"yes", false, "<4>one\\ntwo\n"}, {"no", true, "p: one\\ntwo\n"},
 	} {
 		var screen bytes.Buffer
 		m := conf("")

@@ -34,6 +34,7 @@ type Printer struct {
 	printed  bool
 	shown    int // columns that the line of progress takes now
 	err      error
+	keep     func(event.Level, string)
 }
 
 // New makes a Printer.
@@ -52,6 +53,28 @@ func (p *Printer) Work() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.o.Work = true
+}
+
+// Keep has turning points and the end kept as messages, too, from now on.
+func (p *Printer) Keep(keep func(event.Level, string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keep = keep
+}
+
+// message keeps what stands on the screen in another way.
+func (p *Printer) message(level event.Level, text string) {
+	if p.keep != nil && text != "" {
+		p.keep(level, text)
+	}
+}
+
+// levelOf is how much an event matters.
+func levelOf(e event.Event) event.Level {
+	if m, ok := e.(event.Message); ok {
+		return m.Level
+	}
+	return event.Info
 }
 
 // WantsJSON tells from arguments as they are, good or bad, whether who reads wants JSON lines.
@@ -73,6 +96,9 @@ func (p *Printer) Event(e event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.progress.Apply(e)
+	if p.keep != nil && !event.IsCount(e) {
+		p.message(levelOf(e), event.Line(e))
+	}
 	if p.o.JSON {
 		// An acknowledgement is printed when it comes: whoever reads may let go of what it covers.
 		if _, ack := e.(event.ResumePoint); ack || !event.IsCount(e) {
@@ -131,6 +157,12 @@ func (p *Printer) Finish(r Result) Code {
 		code = ResultCode(r.Word)
 	}
 	p.clear()
+	switch {
+	case r.Err != nil:
+		p.message(event.Error, r.Err.Error())
+	case r.Word != "":
+		p.message(event.Info, string(r.Word))
+	}
 	switch {
 	case p.o.JSON:
 		p.result(r, code)

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"aslrescue/cmd/internal/config"
+	"aslrescue/cmd/internal/messages"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
@@ -55,7 +56,8 @@ type call struct {
 	dir      string // of the store
 	domain   string
 	config   *config.Config
-	mistakes error        // in the config
+	mistakes error // in the config
+	messages *messages.Keeper
 	store    *store.Store // nil for a bare command
 }
 
@@ -98,7 +100,11 @@ func (p *program) main(ctx context.Context, args []string, std IO) int {
 		pr.Work()
 	}
 	c := &call{program: p.name, std: std, pr: pr, json: o.json, args: rest}
-	return int(c.pr.Finish(c.do(ctx, cmd, o)))
+	code := c.pr.Finish(c.do(ctx, cmd, o))
+	if c.messages != nil {
+		c.messages.Close()
+	}
+	return int(code)
 }
 
 // parse finds the subcommand, with common flags before or behind it.
@@ -209,9 +215,7 @@ func (p *program) helpCommand(c *command, fs *flag.FlagSet, w io.Writer) {
 func (c *call) do(ctx context.Context, cmd *command, o common) (res report.Result) {
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	if err := c.settle(o); err != nil {
-		return report.Result{Err: err}
-	}
+	c.settle(o, cmd)
 	if cmd.bare {
 		return cmd.run(ctx, c)
 	}
@@ -267,23 +271,24 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 	}
 }
 
-// settle takes from the config what the command line left open. A mistake there is said, and stops nobody who gave a store.
-func (c *call) settle(o common) error {
+// settle takes from the config what the command line left open. A mistake there is said, and stops nobody.
+func (c *call) settle(o common, cmd *command) {
 	conf, err := config.Load(config.In(o.config))
 	c.config, c.mistakes = conf, err
+	c.messages = keeper(conf, c.program, c.std, cmd.works || cmd.writes)
+	c.pr.Keep(keepIn(c.messages))
 	for _, m := range config.Mistakes(err) {
-		c.say("the config has a mistake, going on without it: %v", m)
+		c.messages.Say().Warn("the config has a mistake, going on without it: " + m.Error())
 	}
 	c.dir, c.domain = o.store, o.domain
 	if c.dir == "" {
 		c.dir = localPlace(conf.LocalMount, conf.LocalDataset)
 	}
-	return nil
 }
 
-// say is a message for people, on standard error.
+// say is a message for people, on standard error and where logging.conf keeps it.
 func (c *call) say(format string, args ...any) {
-	fmt.Fprintf(c.std.Err, "%s: %s\n", c.program, event.Printable(fmt.Sprintf(format, args...)))
+	c.messages.Say().Info(fmt.Sprintf(format, args...))
 }
 
 // number reads S: a snapshot's number, or latest, which is 0.

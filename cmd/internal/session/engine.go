@@ -67,7 +67,7 @@ func (p *engineProcess) run() (err error) {
 func (p *engineProcess) options(ctx context.Context) LiveOptions {
 	c, _ := config.Load(p.o.where()) // its mistakes are rows of the table
 	wish := LookWish(p.o.where())
-	return LiveOptions{Config: c, Wish: wish, Look: probe.Start(ctx, ThisMachine("asl-intake"), wish), Memory: int64(p.o.memory) << 20,
+	return LiveOptions{Config: c, Keep: keepIn(keeper(c, "asl-intake", p.std, true)), Wish: wish, Look: probe.Start(ctx, ThisMachine("asl-intake"), wish), Memory: int64(p.o.memory) << 20,
 		Child: self, Kernel: listenToKernel, PowerOff: powerOff, Changed: p.poke}
 }
 

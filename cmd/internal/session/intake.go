@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"aslrescue/cmd/internal/job"
+	"aslrescue/cmd/internal/messages"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/detect/probe"
 	"aslrescue/engine/approval"
@@ -105,8 +106,11 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	defer stopProfile()
 	debug.SetMemoryLimit(int64(o.memory) << 20)
 	j := &intakeJob{o: o, std: std, pr: pr}
-	res := j.run(ctx)
-	return int(pr.Finish(res))
+	code := pr.Finish(j.run(ctx))
+	if j.messages != nil {
+		j.messages.Close()
+	}
+	return int(code)
 }
 
 func profile(file string) (stop func(), err error) {
@@ -125,14 +129,15 @@ func profile(file string) (stop func(), err error) {
 
 // intakeJob is one run of asl-intake.
 type intakeJob struct {
-	o       *intakeOptions
-	std     IO
-	pr      *report.Printer
-	plan    Plan
-	sources []source.Source
-	store   *store.Store
-	dir     string            // the folder of the store; of one on a pool it is known when that is mounted
-	hear    func(event.Event) // what is said by the intake, and about it; nil: it is printed
+	o        *intakeOptions
+	std      IO
+	pr       *report.Printer
+	plan     Plan
+	sources  []source.Source
+	store    *store.Store
+	dir      string            // the folder of the store; of one on a pool it is known when that is mounted
+	messages *messages.Keeper  // once the config is known
+	hear     func(event.Event) // what is said by the intake, and about it; nil: it is printed
 
 	pools       pools
 	mount       string             // where a dataset is mounted
@@ -486,7 +491,7 @@ func (j *intakeJob) signals(parent context.Context) (hard, soft context.Context,
 				j.mu.Unlock()
 				fmt.Fprintln(j.std.Err, line)
 			case soft.Err() == nil:
-				fmt.Fprintf(j.std.Err, "asl-intake: %s: sealing what was read; once more to stop at once\n", sig)
+				j.messages.Say().Warn(sig.String() + ": sealing what was read; once more to stop at once")
 				cancelSoft(report.BySignal(sig.(syscall.Signal)))
 			default:
 				cancelHard(report.BySignal(sig.(syscall.Signal)))

@@ -27,7 +27,8 @@ type LiveOptions struct {
 	Kernel   func(ctx context.Context, say func(prio int, text string)) // the kernel's words from now on; it ends with ctx
 	PowerOff func() error
 	Now      func() time.Time
-	Changed  func() // something is new; it returns at once
+	Changed  func()                    // something is new; it returns at once
+	Keep     func(event.Level, string) // keeps what was said, as logging.conf wants it; nil: nobody does
 }
 
 // Looker looks at the machine.
@@ -137,19 +138,30 @@ func (l *Live) LookAgain(context.Context) error {
 	return nil
 }
 
-// maxLines is how many lines are kept.
-const maxLines = 300
-
 // say keeps a sentence for every face.
 func (l *Live) say(level event.Level, from, text string) {
 	l.mu.Lock()
 	l.seq++
 	l.lines = append(l.lines, ask.Line{Seq: l.seq, At: l.o.Now(), Level: level, From: from, Text: event.Printable(text)})
-	if len(l.lines) > maxLines {
-		l.lines = slices.Clone(l.lines[len(l.lines)-maxLines:])
+	if most := l.most(); len(l.lines) > most {
+		l.lines = slices.Clone(l.lines[len(l.lines)-most:])
 	}
 	l.mu.Unlock()
+	if from != "" {
+		text = from + ": " + text
+	}
+	if l.o.Keep != nil {
+		l.o.Keep(level, text)
+	}
 	l.o.Changed()
+}
+
+// most is how many lines are kept.
+func (l *Live) most() int {
+	if l.o.Config == nil {
+		return config.Default().Messages.Most()
+	}
+	return l.o.Config.Messages.Most()
 }
 
 // by names the face that asks, for the others.

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"fmt"
-
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
 )
@@ -12,11 +10,17 @@ import (
 func (j *intakeJob) settle() error {
 	o := j.o
 	c, err := config.Load(o.where())
+	j.messages = keeper(c, "asl-intake", j.std, !o.dryRun)
+	if j.pr != nil { // where it is nil, a face hears
+		j.pr.Keep(keepIn(j.messages))
+	}
 	if err != nil {
 		if o.store == "" {
 			return &report.Error{What: "read the config", Err: err, Code: report.Usage, Next: []string{"mend the file, or give --store and --domain"}}
 		}
-		fmt.Fprint(j.std.Err, report.Text("asl-intake", fmt.Errorf("the config has mistakes, going on without them: %w", err)))
+		for _, m := range config.Mistakes(err) {
+			j.messages.Say().Warn("the config has a mistake, going on without it: " + m.Error())
+		}
 	}
 	if o.domain == "" && c.Origin("domain.id") != "default" {
 		o.domain = c.DomainID
