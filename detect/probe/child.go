@@ -25,6 +25,11 @@ type Request struct {
 	Folder  string   `json:"folder,omitempty"`
 }
 
+func marshal(r Request) (string, error) {
+	b, err := json.Marshal(r)
+	return string(b), err
+}
+
 // Peeked is what a child says of one device.
 type Peeked struct {
 	Path    string          `json:"path"`

@@ -3,7 +3,6 @@ package probe
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -119,11 +118,11 @@ func readSome(r io.Reader) string {
 // again starts this program again as a child. Closing what it prints ends it, or abandons it: it is waited for by somebody for whom
 // nobody waits.
 func again(ctx context.Context, self []string, r Request) (io.ReadCloser, error) {
-	req, err := json.Marshal(r)
+	req, err := marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self[0], append(self[1:], ChildArg, string(req))...)
+	cmd := exec.Command(self[0], append(self[1:], ChildArg, req)...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + ToolPath, "GOMAXPROCS=2"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pr, pw, err := os.Pipe()
