@@ -128,8 +128,8 @@ func (s *Server) tell(st ask.State) {
 		s.look = st.Look.Version
 		s.say(topicLook, st.Look)
 	}
+	s.say(topicLines, st.Lines) // before the job: who sees it ended has been told why
 	s.say(topicJob, st.Job)
-	s.say(topicLines, st.Lines)
 	s.say(topicMachine, st.Machine)
 	s.say(topicFaces, s.wire.Faces())
 }

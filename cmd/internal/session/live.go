@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"aslrescue/backends/zfs"
 	"aslrescue/cmd/internal/attach"
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/job"
@@ -23,6 +24,7 @@ type LiveOptions struct {
 	Memory   int64                                                      // bytes, of an intake
 	Wish     probe.Wish                                                 // what is looked for
 	Look     Looker                                                     // nil: nothing is found
+	Pools    pools                                                      // how pools are looked for and used
 	Child    childRunner                                                // this program, to do what may hang
 	Kernel   func(ctx context.Context, say func(prio int, text string)) // the kernel's words from now on; it ends with ctx
 	PowerOff func() error
@@ -46,17 +48,21 @@ type Live struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	starting sync.Mutex // one start at a time
+	starting  sync.Mutex // one start at a time
+	answering sync.Mutex // one answer at a time: the first wins
 
-	mu    sync.Mutex
-	look  ask.Look
-	lines []ask.Line
-	seq   uint64
-	plans []livePlan // that were shown, the newest last
-	work  *liveWork  // the intake; nil before the first
-	left  bool       // Leave was asked
-	off   bool       // and the machine is to be switched off
-	quit  chan struct{}
+	mu       sync.Mutex
+	look     ask.Look
+	lines    []ask.Line
+	seq      uint64
+	plans    []livePlan        // that were shown, the newest last
+	answers  map[string]string // by hash of the plan: what came of it
+	approved map[string]string // by pool and way, for the offers
+	attached []*zfs.Attached   // pools that this engine took into use
+	work     *liveWork         // the intake; nil before the first
+	left     bool              // Leave was asked
+	off      bool              // and the machine is to be switched off
+	quit     chan struct{}
 }
 
 var _ ask.Engine = (*Live)(nil)
@@ -69,7 +75,7 @@ func NewLive(o LiveOptions) *Live {
 	if o.Changed == nil {
 		o.Changed = func() {}
 	}
-	l := &Live{o: o, quit: make(chan struct{})}
+	l := &Live{o: o, quit: make(chan struct{}), answers: map[string]string{}, approved: map[string]string{}}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.look = ask.Look{Facts: detect.Facts{Version: detect.FactsVersion}, Looking: o.Look != nil}
 	if o.Look != nil {
@@ -90,9 +96,10 @@ func (l *Live) Close() error {
 		_ = w.job.Do(ask.Stop, "") // refused where it has ended
 		<-w.job.Done()
 	}
+	err := l.letGo()
 	l.stop()
 	l.wg.Wait()
-	return nil
+	return err
 }
 
 // Left is closed when a face asked to leave; PowerOff then says whether the machine is to be switched off.
@@ -172,25 +179,31 @@ func by(ctx context.Context) string {
 	return ""
 }
 
-// State is how things stand.
+// State is how things stand. The job comes first: of its end, the lines say no less.
 func (l *Live) State() ask.State {
 	l.mu.Lock()
-	st := ask.State{Look: l.look, Lines: slices.Clone(l.lines)}
 	w := l.work
 	l.mu.Unlock()
+	var st ask.State
 	if w != nil {
 		st.Job = w.job.State()
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st.Look, st.Lines = l.look, slices.Clone(l.lines)
 	return st
 }
 
-// Leave ends the session, not a running intake.
+// Leave ends the session, not a running intake: what was imported is exported, and then the engine ends.
 func (l *Live) Leave(ctx context.Context, powerOff bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.work != nil && !l.work.over() {
+	if l.Busy() {
 		return fmt.Errorf("%w: an intake is under way: stop it first, or leave it running", ask.ErrRefused)
 	}
+	if err := l.letGo(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.left {
 		l.left, l.off = true, powerOff
 		close(l.quit)

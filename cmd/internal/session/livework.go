@@ -52,9 +52,9 @@ func (l *Live) Start(ctx context.Context, hash string) error {
 }
 
 // begin opens what the plan names, holds it against the plan, and starts.
-func (l *Live) begin(p livePlan) (w *liveWork, err error) {
+func (l *Live) begin(p livePlan) (_ *liveWork, err error) {
 	j := &intakeJob{o: l.options(p.want), plan: p.plan, dir: p.plan.Store}
-	w = &liveWork{}
+	w := &liveWork{}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -74,6 +74,12 @@ func (l *Live) begin(p livePlan) (w *liveWork, err error) {
 	w.later(func() { _ = j.store.Backend().Close() }) // everything acknowledged is durable already
 	if err := takesMore(j.store, p.plan.Store); err != nil {
 		return nil, err
+	}
+	if err := handOver(l.ctx, l.o.Pools.state, j.store); err != nil {
+		return nil, &report.Error{What: "write approvals into the log of " + p.plan.Store, Err: err}
+	}
+	if at := l.datasetAt(j.dir); at != nil && at.Dataset.Compresses() && j.plan.Compression == string(intake.Auto) {
+		j.compression = intake.None // the dataset does it
 	}
 	opened := j.sources
 	j.sources = slices.Clone(opened)
