@@ -315,7 +315,9 @@ func TestAnIntakeFromPlanToReportThroughTheSocket(t *testing.T) {
 		if rep.Result != event.Complete || rep.Snapshot != 1 || !rep.Verified || len(rep.Sources) != 1 || st.Job.Progress.Snapshot != 1 || len(st.Job.Maps) != 1 {
 			t.Errorf("the report is %+v", rep)
 		}
-		r.until(f, "who began it", func(st ask.State) bool { return said(st, "the intake begins (ssh)") && said(st, "COMPLETE: snapshot 1") })
+		r.until(f, "who began it", func(st ask.State) bool {
+			return said(st, "the intake begins (ssh)") && said(st, "COMPLETE: snapshot 1")
+		})
 	}
 	snaps, err := a.Snapshots(r.ctx())
 	if err != nil || len(snaps) != 1 || snaps[0].Label != "before" {
