@@ -268,15 +268,26 @@ type listener struct {
 	why   string
 }
 
+// partitionOf matches what stands behind a disk's name in the names of its partitions: sdb1, nvme0n1p1. Nothing but disks has any.
+func partitionOf(name string) string {
+	switch {
+	case strings.HasPrefix(name, "ata") || strings.HasPrefix(name, "usb") || strings.Contains(name, ":"):
+		return ""
+	case name[len(name)-1] >= '0' && name[len(name)-1] <= '9':
+		return `(p\d+)?`
+	}
+	return `\d*`
+}
+
 func listen(kmsg string, names []string) *listener {
 	l := &listener{fd: -1}
 	var alt []string
 	for _, n := range names {
 		if n != "" && n != "." && n != "/" {
-			alt = append(alt, regexp.QuoteMeta(n))
+			alt = append(alt, regexp.QuoteMeta(n)+partitionOf(n))
 		}
 	}
-	l.match = regexp.MustCompile(`(^|[^A-Za-z0-9])(` + strings.Join(alt, "|") + `)(p?\d+)?([^A-Za-z0-9]|\.\d|$)`)
+	l.match = regexp.MustCompile(`(^|[^A-Za-z0-9])(` + strings.Join(alt, "|") + `)([^A-Za-z0-9]|$)`)
 	fd, err := unix.Open(kmsg, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err == nil {
 		if _, err = unix.Seek(fd, 0, io.SeekEnd); err != nil {

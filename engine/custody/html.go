@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ func (r *Report) HTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"bytes": event.Bytes, "count": event.Count, "text": event.Printable, "clock": clockText, "uptime": uptimeText, "sums": sumRows, "facts": factRows, "chunks": chunks,
 		"many": event.CountOf, "touch": TouchText, "list": func(v []string) string { return strings.Join(v, ", ") }, "commands": commandText,
-		"share": func(n, of int64) string { return shareText(n, of) }, "left": func(n, m int64) int64 { return n - m }, "lower": strings.ToLower, "volume": volumeText, "limit": limitTouches, "head": headGaps,
+		"share": func(n, of int64) string { return shareText(n, of) }, "left": func(n, m int64) int64 { return n - m }, "lower": strings.ToLower, "volume": VolumeText, "limit": limitTouches, "head": headGaps,
 	}).Parse(page)
 	if err != nil {
 		return err
@@ -67,6 +68,9 @@ func factRows(facts map[string]string) (rows []row) {
 		}
 		switch n.Name {
 		case "size":
+			if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+				v = event.Count(n)
+			}
 			v += " bytes"
 		case "logical", "physical":
 			v += " bytes"
@@ -110,7 +114,8 @@ func chunks(s string) string {
 	return b.String()
 }
 
-func volumeText(d *volume.Disk, i int) string {
+// VolumeText names a volume for people.
+func VolumeText(d *volume.Disk, i int) string {
 	if i < 0 || d == nil || i >= len(d.Volumes) {
 		return "outside of all partitions"
 	}

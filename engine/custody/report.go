@@ -344,19 +344,24 @@ func (sr *SourceReport) treeGaps(src *format.SourceResult) {
 // linear walks the map: for the picture, for the gaps, and for what they touch.
 func (sr *SourceReport) linear(ctx context.Context, v *store.View, src *format.SourceResult) error {
 	sr.cells = newCells(src.Length)
-	var spans []volume.Span
+	spans := gapSpans(ctx, v, src, sr.paint, func(err error) {
+		sr.Problems = append(sr.Problems, "a part of the map cannot be read: "+err.Error())
+	})
+	sr.gaps(ctx, v, src, spans)
+	return errors.Join(sr.touched(ctx, v, src, spans), ctx.Err())
+}
+
+// gapSpans are what is missing of a source against its plan, joined. each is given all of its map.
+func gapSpans(ctx context.Context, v *store.View, src *format.SourceResult, each func(store.Stretch), bad func(error)) (spans []volume.Span) {
 	for page, err := range v.MapPages(ctx, *src.Root) {
 		if err != nil {
-			sr.Problems = append(sr.Problems, "a part of the map cannot be read: "+err.Error())
+			bad(err)
 			continue
 		}
 		for _, st := range page {
-			sr.paint(st)
-			if st.Kind == source.Data || st.Kind == source.Zero {
-				continue
-			}
-			if src.Left != nil && st.Kind == source.Untried {
-				continue // by choice; what is missing besides is told by its faults
+			each(st)
+			if st.Kind == source.Data || st.Kind == source.Zero || src.Left != nil && st.Kind == source.Untried {
+				continue // what was left out by choice is not missing; what is untried besides, its faults tell
 			}
 			if n := len(spans); n > 0 && spans[n-1].End() == st.Off {
 				spans[n-1].Len += st.Len
@@ -365,8 +370,20 @@ func (sr *SourceReport) linear(ctx context.Context, v *store.View, src *format.S
 			}
 		}
 	}
-	sr.gaps(ctx, v, src, spans)
-	return errors.Join(sr.touched(ctx, v, src, spans), ctx.Err())
+	return spans
+}
+
+// Touched says what is on a disk of a snapshot, and what of it its gaps touch.
+func Touched(ctx context.Context, v *store.View, src *format.SourceResult) (*volume.Disk, []volume.Touched, error) {
+	var hurt error
+	spans := gapSpans(ctx, v, src, func(store.Stretch) {}, func(err error) { hurt = errors.Join(hurt, err) })
+	rd, err := v.Reader(ctx, *src.Root)
+	if err = errors.Join(err, hurt); err != nil {
+		return nil, nil, err
+	}
+	d := volume.Look(rd, src.Length, src.Sector)
+	all, err := d.TouchedBy(ctx, spans)
+	return d, all, err
 }
 
 // gaps lists the gaps, with what is known of each.
@@ -469,6 +486,8 @@ func TouchText(t volume.Touch) string {
 		return t.Path
 	case t.Path != "":
 		return t.Path + " (" + t.What + ")"
+	case t.What == "journal" || t.What == "reserved file":
+		return fmt.Sprintf("%s (inode %d)", t.What, t.Inode)
 	case t.Inode != 0:
 		return fmt.Sprintf("%s of inode %d, whose name is not known", t.What, t.Inode)
 	}
@@ -488,9 +507,9 @@ func writesRow(a, b format.Writes) *WritesRow {
 	w := &WritesRow{Begin: a, End: b}
 	switch {
 	case !a.Known || !b.Known:
-		w.Verdict = "not known: " + first(a.Why, b.Why, "the kernel gave no counters")
+		w.Verdict = "Not known: " + first(a.Why, b.Why, "the kernel gave no counters")
 	case a == b:
-		w.Good, w.Verdict = true, "nothing was written to the disk or discarded on it, by the kernel's own count"
+		w.Good, w.Verdict = true, "Nothing was written to the disk or discarded on it, by the kernel's own count."
 	default:
 		w.Verdict = fmt.Sprintf("THE DISK WAS WRITTEN TO while it was read: %d writes of %d sectors, %d discards", b.Writes-a.Writes, b.Sectors-a.Sectors, b.Discards-a.Discards)
 	}

@@ -156,11 +156,11 @@ func (sr *SourceReport) diskText(p func(string, ...any), kv func(string, string,
 	}
 	for i, v := range sr.Disk.Volumes {
 		if v.Info != nil {
-			kv("file system", "%s, %s %s", event.Printable(volumeText(sr.Disk, i)), v.Info.UUID, v.Info.Dirty)
+			kv("file system", "%s, %s %s", event.Printable(VolumeText(sr.Disk, i)), v.Info.UUID, v.Info.Dirty)
 		}
 	}
 	for _, t := range sr.Touched {
-		p("  MISSING in %s: %d bytes", event.Printable(volumeText(sr.Disk, t.Volume)), t.Bytes)
+		p("  MISSING in %s: %d bytes", event.Printable(VolumeText(sr.Disk, t.Volume)), t.Bytes)
 		if t.Free > 0 {
 			p("    %d bytes of them lie in free space, where nothing is lost", t.Free)
 		}

@@ -158,6 +158,7 @@ func runShow(ctx context.Context, c *call) report.Result {
 	c.text("  bytes      %s data, %s zeros, %s new, %s known; %s of blocks", event.Bytes(m.Totals.Data), event.Bytes(m.Totals.Zero), event.Bytes(m.Totals.New), event.Bytes(m.Totals.Known), event.Bytes(m.Totals.Stored))
 	for i := range m.Sources {
 		c.showSource(&m.Sources[i])
+		c.showTouched(ctx, v, &m.Sources[i])
 	}
 	c.showDigests(v)
 	c.showVerified(v)
