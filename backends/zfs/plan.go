@@ -23,6 +23,7 @@ type Pool struct {
 	Name     string
 	Health   string // ONLINE, DEGRADED
 	Foreign  bool   // another system used it last and did not let go of it: zpool wants -f
+	Active   bool   // it was not exported: the newest writes may wait to be put in their place
 	LastUsed string // by whom and when, for people
 	Devices  []Device
 }
@@ -197,7 +198,11 @@ func (i Import) changes() (all []string, undo string) {
 		}
 		return all, "zpool export " + p.Name + ", which is done at the end"
 	}
-	all = append(all, "Its labels on every disk are written, and what the crashed system wrote last is put in its place.")
+	if p.Active {
+		all = append(all, "Its labels on every disk are written, and what its last system wrote at the end is put in its place.")
+	} else {
+		all = append(all, "Its labels on every disk are written.")
+	}
 	if u.HostID != 0 {
 		all = append(all, fmt.Sprintf("While it is imported this system has the hostid %08x, from %s, so that after a power cut it is known again.", u.HostID, u.HostOf))
 	}

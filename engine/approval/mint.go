@@ -87,6 +87,9 @@ func ParseToken(text string) (AToken, error) {
 
 // ByToken is consent by one of the tokens given. A token for this thing but another plan is void, and not the same as none.
 func ByToken[P Plan](p P, tokens ...string) (Approved[P], error) {
+	if len(tokens) == 0 {
+		return Approved[P]{}, ErrMissing
+	}
 	s := p.Sheet()
 	void := ""
 	for _, text := range tokens {

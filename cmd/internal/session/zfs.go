@@ -85,7 +85,7 @@ func PlanPool(f *detect.Facts, u PoolUse) (PoolPlan, error) {
 	if !keepsHostID(p, f.ZFS) {
 		plan.Use.HostID, plan.Use.HostOf = uint32(OurHostID(u.Domain)), "the domain "+cmp.Or(u.Domain, DefaultDomain)
 	}
-	found := zfs.Pool{GUID: p.GUID.String(), Name: p.Name, Health: plan.Standing.Health, Foreign: plan.Standing.Foreign, LastUsed: plan.Standing.UsedBy(now(f)), Devices: plan.Devices}
+	found := zfs.Pool{GUID: p.GUID.String(), Name: p.Name, Health: plan.Standing.Health, Foreign: plan.Standing.Foreign, Active: p.Labels != nil && p.Labels.State == "active", LastUsed: plan.Standing.UsedBy(now(f)), Devices: plan.Devices}
 	use := plan.Use
 	if use.Dataset == "" {
 		use.Dataset = p.Name

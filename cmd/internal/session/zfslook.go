@@ -21,5 +21,8 @@ func lookForPools(ctx context.Context) (*detect.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u.Facts.Clock == nil { // of who looks for pools only: when they were used last is said as a time ago
+		u.Facts.Clock = &detect.Clock{Now: time.Now().Unix()}
+	}
 	return &u.Facts, nil
 }

@@ -15,6 +15,14 @@ wipe() {
 	udevadm settle
 }
 
+# look NAME: preflight. On a host that is busy the machine may be slower than a probe waits; then once more, as a person would.
+look() {
+	for i in 1 2 3; do
+		aslrun "/job/keep/$1.table" asl-intake --preflight --run-dir "/run/asl-$1"
+		grep -q 'did not answer' "/run/asl-$1/preflight.json" || break
+	done
+}
+
 # case NAME PLACE EXIT: looks, asks for an intake that nobody approved, and wants everything to be as it was.
 case_() {
 	local name=$1 place=$2 want=$3 before hashes
@@ -23,7 +31,7 @@ case_() {
 	before=$(written)
 	hashes=$(stat)
 	loaded=$(lsmod | grep -c '^zfs ')
-	aslrun "/job/keep/$name.table" asl-intake --preflight --run-dir "/run/asl-$name"
+	look "$name"
 	cp "/run/asl-$name/preflight.json" "/job/keep/$name.json" || bad "$name: no preflight.json"
 	echo "mode: $(cat "/run/asl-$name/mode")"
 	[ "$(lsmod | grep -c '^zfs ')" = "$loaded" ] || bad "$name: looking loaded the module"
@@ -53,7 +61,7 @@ holds /job/keep/clean.refused '--approve import='
 notimported tank
 
 conf 'approve.import = tank' 'local.dataset = tank/asl'
-aslrun /job/keep/clean-config.table asl-intake --preflight --run-dir /run/asl-clean-config
+look clean-config
 mode clean-config local
 notimported tank
 rm -f /etc/asl/asl.conf
