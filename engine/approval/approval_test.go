@@ -171,7 +171,7 @@ func TestTheConfigApproves(t *testing.T) {
 		{at("other", p.ID), 1, ""},
 		{at(p.ID), 2, ""},
 		{at("tank", p.ID), 2, ""},
-		{at("tank"), 2, "2 are named tank, so that asl.conf:3 must say which: " + p.ID},
+		{at("tank"), 2, "so that asl.conf:3 must say which: " + p.ID},
 		{at("tan"), 1, "the config names neither"},
 		{at(""), 1, "the config names neither"},
 		{nil, 1, "the config names neither"},

@@ -133,7 +133,7 @@ func ByConfig[P Plan](p P, entries []Entry, namesakes int) (Approved[P], error) 
 		case e.Value == s.ID, e.Value == s.Word && e.Value != "" && namesakes == 1:
 			return Approved[P]{p, s, Config, e.Origin, true}, nil
 		case e.Value == s.Word && e.Value != "":
-			err = fmt.Errorf("%w: %d are named %s, so that %s must say which: %s", ErrMissing, namesakes, s.Word, e.Origin, s.ID)
+			err = fmt.Errorf("%w: %s is not the name of one alone, or not all could be looked at, so that %s must say which: %s", ErrMissing, s.Word, e.Origin, s.ID)
 		}
 	}
 	if err == nil {

@@ -43,7 +43,7 @@ type PoolPlan struct {
 	Pool      *detect.Pool
 	Standing  detect.Standing
 	Devices   []zfs.Device
-	Namesakes int // how many pools have its name, itself included
+	Namesakes int // how many pools have its name, itself included; one more where not all disks could be read
 }
 
 // OurHostID is what pools know this system by while we have them.
@@ -63,6 +63,9 @@ func PlanPool(f *detect.Facts, u PoolUse) (PoolPlan, error) {
 		if q.Name == p.Name {
 			plan.Namesakes++
 		}
+	}
+	if unseen(f) != "" { // a pool of the same name may lie on a disk that could not be read
+		plan.Namesakes++
 	}
 	plan.Devices = leafDevices(f, p)
 	plan.Use = zfs.Use{Mount: u.Mount, ReadOnly: u.ReadOnly}

@@ -184,6 +184,10 @@ func TestAnImportWithoutConsentDoesNothing(t *testing.T) {
 	second.Disks = second.Disks[:1]
 	two := tankFacts()
 	two.Pools = append(two.Pools, detect.Pool{GUID: 5_000_000_000_000, Name: "tank", Labels: two.Pools[0].Labels})
+	foreign := tankFacts()
+	foreign.Pools[0].Labels.State = "active"
+	blind := tankFacts()
+	blind.Probes = []detect.Probe{{Name: "disk sdz", State: detect.Failed, Why: "it did not answer"}}
 	entry := func(s string) []approval.Entry { return []approval.Entry{{Value: s, Origin: "asl.conf:5"}} }
 	var token string
 	for name, c := range map[string]struct {
@@ -201,6 +205,8 @@ func TestAnImportWithoutConsentDoesNothing(t *testing.T) {
 		"a config for another":   {config: entry("rpool"), code: report.Approval, says: "the config names neither"},
 		"a disk pulled":          {looks: []*detect.Facts{tankFacts(), second}, tokens: func() []string { return []string{token} }, code: report.Approval, says: "disk /dev/sdc (S2) is gone"},
 		"a disk pulled, config":  {looks: []*detect.Facts{tankFacts(), second}, config: entry("tank"), code: report.Approval, says: "missing disk /dev/sdc1 (12) is new"},
+		"foreign, config":        {looks: []*detect.Facts{foreign}, config: entry("tank"), code: report.Approval, says: "another system used it last"},
+		"unseen disk, config":    {looks: []*detect.Facts{blind}, config: entry("tank"), code: report.Approval, says: "asl.conf:5 must say which: 13411770823413532103"},
 		"two of a name":          {looks: []*detect.Facts{two}, config: entry("tank"), code: report.Usage, says: "zfs:5000000000000/asl"},
 		"no such pool":           {store: "zfs:other/asl", code: report.Refused, says: "Pools that are here: tank (13411770823413532103)."},
 	} {

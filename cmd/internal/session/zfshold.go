@@ -72,9 +72,13 @@ func (p pools) approved(plan PoolPlan) (approval.Approved[zfs.Import], error) {
 	if err == nil || errors.Is(err, approval.ErrVoid) { // a token that is void is a warning: the config must not silence it
 		return a, err
 	}
-	if b, berr := approval.ByConfig(plan.Import, p.config, plan.Namesakes); berr == nil {
+	b, berr := approval.ByConfig(plan.Import, p.config, plan.Namesakes)
+	switch {
+	case berr == nil && plan.Standing.Foreign: // as preflight decides too
+		return a, fmt.Errorf("%w: the config names it, but another system used it last and did not let go of it. Whether that one still runs cannot be seen from here, so that somebody must say so by a token", approval.ErrMissing)
+	case berr == nil:
 		return b, nil
-	} else if len(p.config) > 0 && len(p.tokens) == 0 {
+	case len(p.config) > 0 && len(p.tokens) == 0:
 		err = berr
 	}
 	return a, err
