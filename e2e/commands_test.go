@@ -36,6 +36,8 @@ import (
 //	flip FILE OFFSET          turns one bit over; an offset below 0 counts from the end
 //	pick VAR PATTERN [N]      puts the n-th file that matches into a variable, the largest first
 //	result FIELD VALUE        holds a field of the result line that the last program printed against a value
+//	harmless TRACE [FOLDER…]  says that a trace of strace changes nothing outside of the folders; a file "disk" counts as a block device
+//	strace OUT PROGRAM ARGS…  runs a program under strace, with the calls that "harmless" looks at
 //	jsonlines                 says that stdout is JSON lines and ends with a result
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
@@ -48,6 +50,8 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"flip":     plain(2, func(ts *testscript.TestScript, a []string) error { return flip(ts.MkAbs(a[0]), a[1]) }),
 		"pick":     pick,
 		"result":   result,
+		"harmless": harmless,
+		"strace":   strace,
 		"jsonlines": plain(0, func(ts *testscript.TestScript, _ []string) error {
 			_, err := resultLine(ts.ReadFile("stdout"))
 			return err
