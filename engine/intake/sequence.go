@@ -50,6 +50,7 @@ type sourceBuilder struct {
 	file    *mapBuilder      // a long file of a tree
 	fileRow *format.SeenFile // its path and stamp
 	fileE   format.Entry
+	leftEnd int64               // where the last range that was left out by choice ended
 	bad     int64               // unreadable or untried bytes of that file
 	before  format.SourceResult // what was told before it
 }
@@ -59,6 +60,7 @@ func (q *sequencer) begin(i int) {
 	b := &sourceBuilder{i: i, res: format.SourceResult{SourceID: q.ids[i], Counts: st.Counts}}
 	if st.Partial != nil {
 		b.res.Gaps, b.res.GapsAll, b.res.Errors, b.res.Changed, b.res.Length = st.Partial.Gaps, st.Partial.GapsAll, st.Partial.Errors, st.Partial.Changed, st.Partial.Length
+		b.res.Left = st.Partial.Left
 	}
 	if source.Kind(q.ids[i].Kind) == source.Tree {
 		b.tree = &treeBuilder{logs: st.Logs, tail: st.Tail}
@@ -169,6 +171,9 @@ func (q *sequencer) gap(path string, off, n int64, kind source.RangeKind, why st
 	if kind == source.Untried {
 		res.Counts.Untried += n
 		eventKind = event.Untried
+		if q.leftOut(off, n, why) {
+			return
+		}
 	} else {
 		res.Counts.Unreadable += n
 	}

@@ -174,7 +174,7 @@ func resumedText(n int) string {
 
 func (c *call) showSource(r *format.SourceResult) {
 	fields := map[string]any{"name": r.Name, "kind": r.Kind, "path": string(r.Path), "id": r.ID, "model": r.Model, "serial": r.Serial, "length": r.Length, "counts": r.Counts,
-		"whole": r.Whole(), "gaps": r.GapsAll, "errors": r.Errors, "changed": r.Changed}
+		"whole": r.Whole(), "left": r.Left, "gaps": r.GapsAll, "errors": r.Errors, "changed": r.Changed}
 	root := ""
 	switch {
 	case r.Root != nil:
@@ -192,6 +192,9 @@ func (c *call) showSource(r *format.SourceResult) {
 		c.text("             %s", event.Printable(id))
 	}
 	c.text("             root %s", or(root, "none: the directory is empty"))
+	if l := r.Left; l != nil {
+		c.text("             BY CHOICE %s in %s left out: %s", event.Bytes(l.Bytes), event.CountOf(l.Places, "place", "places"), event.Printable(l.Why))
+	}
 	for _, g := range r.Gaps {
 		where := ""
 		if len(g.Path) > 0 {

@@ -139,6 +139,9 @@ type intakeJob struct {
 	messages *messages.Keeper  // once the config is known
 	hear     func(event.Event) // what is said by the intake, and about it; nil: it is printed
 
+	choices     []usedOnly        // of which disks not all is read
+	whole       []string          // why others are read whole all the same
+	consents    []format.Approval // to the choices
 	pools       pools
 	mount       string             // where a dataset is mounted
 	snapshots   bool               // of ZFS, after ours
@@ -156,6 +159,9 @@ func (j *intakeJob) run(ctx context.Context) report.Result {
 	defer j.closeSources()
 	if j.o.dryRun {
 		return j.dryRun(ctx)
+	}
+	if err := j.consent(); err != nil {
+		return report.Result{Err: err}
 	}
 	if j.dir == "" {
 		return j.onPool(ctx)
@@ -176,6 +182,14 @@ func (j *intakeJob) intoStore(ctx context.Context) report.Result {
 	j.store = s
 	if err := handOver(ctx, j.pools.state, s); err != nil {
 		return report.Result{Err: &report.Error{What: "write approvals into the log of " + j.plan.Store, Err: err}}
+	}
+	if len(j.consents) > 0 {
+		if err := s.ReportApprovals(ctx, j.consents); err != nil {
+			return report.Result{Err: &report.Error{What: "write approvals into the log of " + j.plan.Store, Err: err}}
+		}
+	}
+	for _, why := range j.whole {
+		j.say("%s", why)
 	}
 	return j.take(ctx)
 }
@@ -199,7 +213,7 @@ func (j *intakeJob) prepare() error {
 		if err != nil {
 			return err
 		}
-		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest
+		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest, o.usedOnly = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest, p.UsedOnly
 		for _, s := range p.Sources {
 			o.sources = append(o.sources, s.Path)
 			if s.Kind == string(source.Stream) {
@@ -211,6 +225,9 @@ func (j *intakeJob) prepare() error {
 	if err := j.settle(); err != nil {
 		return err
 	}
+	if o.usedOnly && !o.batch && !o.dryRun {
+		return report.Usagef("--used-only goes with --batch, or with --dry-run, which prints what would be left out")
+	}
 	if err := j.openSources(); err != nil {
 		var e *report.Error
 		if errors.As(err, &e) && e.Next == nil && errors.Is(err, fs.ErrNotExist) {
@@ -220,6 +237,11 @@ func (j *intakeJob) prepare() error {
 	}
 	if !isZFSPlace(o.store) {
 		j.dir = o.store
+	}
+	if o.usedOnly {
+		if err := j.choose(context.Background()); err != nil {
+			return err
+		}
 	}
 	now := planOf(o, o.store, o.domain, j.sources)
 	if o.plan == "" {
@@ -357,9 +379,9 @@ func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 		return report.Result{Err: &report.Error{Err: err, Code: report.Usage, Next: e.Next}}
 	}
 	if j.o.json {
-		return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "note": found}}
+		return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "note": found, "left_out": j.choiceFields()}}
 	}
-	return report.Result{Text: j.plan.Text(found)}
+	return report.Result{Text: j.plan.Text(strings.TrimSpace(found + "\n" + j.choiceText()))}
 }
 
 func (j *intakeJob) unfinished(s *store.Store) (format.IntakeState, bool) {

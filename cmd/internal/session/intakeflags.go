@@ -27,6 +27,7 @@ type intakeOptions struct {
 	compression, verify string
 	name, domain        string
 	digest              string
+	usedOnly            bool
 	memory, workers     int
 	cpuprofile          string
 	version             bool
@@ -65,6 +66,7 @@ Examples
   asl-intake --batch --plan plan.toml
   asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
+  asl-intake --batch --source /dev/sdb --store /mnt/usb/store --used-only --dry-run
   asl-intake --watch
   asl-intake --preflight
   asl-intake --preflight --capture /mnt/usb/machine.json
@@ -92,6 +94,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.noVerify, "no-verify", false, "do not read back what was stored")
 	fs.StringVar(&o.verify, "verify", "new", "`WHAT` to read back at the end: new (blocks of this run) or all (every block of the store)")
 	fs.StringVar(&o.digest, "digest", "", "hashes to make of whole disks and images, a `LIST` of blake3, sha256, md5, or none (default blake3; with --no-verify none)")
+	fs.BoolVar(&o.usedOnly, "used-only", false, "of disks and images read only what their file systems call used (ext2, ext3, ext4); wants a token of --dry-run")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
 	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")

@@ -27,8 +27,9 @@ type Plan struct {
 	Domain      string       `toml:"domain" json:"domain"`
 	Label       string       `toml:"label,omitempty" json:"label,omitempty"`
 	Compression string       `toml:"compression" json:"compression"`
-	Verify      string       `toml:"verify" json:"verify"` // new, all, none
-	Digest      string       `toml:"digest" json:"digest"` // blake3 and others, or none
+	Verify      string       `toml:"verify" json:"verify"`                           // new, all, none
+	Digest      string       `toml:"digest" json:"digest"`                           // blake3 and others, or none
+	UsedOnly    bool         `toml:"used_only,omitempty" json:"used_only,omitempty"` // of disks only what their file systems call used
 	Sources     []PlanSource `toml:"source" json:"sources"`
 }
 
@@ -52,6 +53,7 @@ func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan 
 		p.Verify = "none"
 	}
 	p.Digest = digestText(o.digest, o.noVerify)
+	p.UsedOnly = o.usedOnly
 	for _, src := range sources {
 		d := intake.Describe(src)
 		p.Sources = append(p.Sources, PlanSource{Path: string(d.Path), Name: d.Name, Kind: d.Kind, ID: d.ID, Size: d.Size, Model: d.Model, Serial: d.Serial})
