@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -86,9 +87,11 @@ func copyTree(t *testing.T, from, to string, o restore.TreeOptions, change func(
 		if change != nil && !change(&it) {
 			continue
 		}
-		if err := w.Put(it, whole); err != nil {
-			t.Fatal(err)
-		}
+		w.Queue(it, whole, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	if err := w.Finish(); err != nil {
 		t.Fatal(err)
@@ -117,9 +120,50 @@ func TestRoundTrip(t *testing.T) {
 	}
 	// A restored tree restores the same.
 	again := filepath.Join(t.TempDir(), "again")
-	copyTree(t, to, again, restore.TreeOptions{}, nil)
+	copyTree(t, to, again, restore.TreeOptions{Workers: 4}, nil)
 	for _, d := range compare(t, from, again) {
 		t.Error("second generation: ", d)
+	}
+}
+
+// TestLeavingWaits: a directory is left, and gets its times, after all that was queued in it is made; each item is answered for once.
+func TestLeavingWaits(t *testing.T) {
+	to := filepath.Join(t.TempDir(), "to")
+	w := begin(t, to, restore.TreeOptions{Workers: 3})
+	d := dir("d")
+	d.Meta.MTime = source.Time{Sec: 1_000_000_000}
+	var done atomic.Int32
+	answer := func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		done.Add(1)
+	}
+	w.Queue(d, nil, answer)
+	gate := make(chan struct{})
+	for i := range 3 {
+		f := file(fmt.Sprint("d/", i), strings.Repeat("x", 1<<16))
+		w.Queue(f, func(f io.WriterAt) error {
+			<-gate
+			for at := range int64(1 << 16) {
+				if _, err := f.WriteAt([]byte("x"), at); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, answer)
+	}
+	close(gate)
+	w.Queue(source.Item{Path: "d", Leave: true}, nil, answer)
+	if n := done.Load(); n != 5 {
+		t.Errorf("%d items were answered for when the directory was left, want 5", n)
+	}
+	w.Queue(source.Item{Leave: true}, nil, answer)
+	if err := w.Finish(); err != nil {
+		t.Error(err)
+	}
+	if st, err := os.Stat(filepath.Join(to, "d")); err != nil || st.ModTime().Unix() != 1_000_000_000 {
+		t.Errorf("%v, %v", st, err)
 	}
 }
 

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +25,9 @@ type TreeOptions struct {
 	// Merge lets dst hold something already. What exists there is kept as it is and never followed; only real
 	// directories are entered.
 	Merge bool
-	// Warn, if set, is told of every Warning at once.
+	// Workers is how many entries that were given to Queue may be made at a time; below 2 each is made at once.
+	Workers int
+	// Warn, if set, is told of every Warning at once, by one goroutine at a time.
 	Warn func(Warning)
 }
 
@@ -46,7 +51,7 @@ const maxPath = 4000
 
 const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
-// TreeWriter makes a tree out of the items of a walk. It is for one goroutine.
+// TreeWriter makes a tree out of the items of a walk. It is for one goroutine, and has some of its own for what is queued.
 type TreeWriter struct {
 	dst   string
 	o     TreeOptions
@@ -54,10 +59,14 @@ type TreeWriter struct {
 	began bool
 	stack []dirLevel
 	links map[inode]firstName
+
+	queue   chan func()
+	workers sync.WaitGroup
+
+	mu    sync.Mutex // of what follows
 	warn  []Warning
 	count map[string]int
 	total int
-	file  fileWriter
 }
 
 type inode struct{ dev, ino uint64 }
@@ -73,10 +82,11 @@ type firstName struct {
 type dirLevel struct {
 	path string
 	meta source.Meta
-	fd   int   // -1 while closed
-	id   inode // to know it again
-	kept bool  // it stood there before (Merge): not ours to change
-	skip error // it could not be made; neither can what is in it
+	fd   int             // -1 while closed
+	id   inode           // to know it again
+	kept bool            // it stood there before (Merge): not ours to change
+	skip error           // it could not be made; neither can what is in it
+	busy *sync.WaitGroup // entries that are being made in it
 }
 
 // Tree begins to write a tree to dst, which must not exist or be an empty directory.
@@ -112,7 +122,49 @@ func Tree(dst string, o TreeOptions) (*TreeWriter, error) {
 			unix.Fremovexattr(root, k) // mostly there is none
 		}
 	}
-	return &TreeWriter{dst: abs, o: o, root: root, links: map[inode]firstName{}, count: map[string]int{}}, nil
+	w := &TreeWriter{dst: abs, o: o, root: root, links: map[inode]firstName{}, count: map[string]int{}, queue: make(chan func())}
+	if o.Workers > 1 {
+		for range o.Workers {
+			w.workers.Go(func() {
+				for make := range w.queue {
+					make()
+				}
+			})
+		}
+	}
+	return w, nil
+}
+
+// Queue is Put for whoever need not wait. An entry on which no other depends may be made beside others, in any order; a directory gets its
+// metadata when all that is in it was made. done is called once with what Put gives, perhaps by another goroutine, and before the directory
+// is left; content likewise.
+func (w *TreeWriter) Queue(it source.Item, content func(io.WriterAt) error, done func(error)) {
+	if !w.alone(it) {
+		done(w.Put(it, content))
+		return
+	}
+	top := w.stack[len(w.stack)-1]
+	_, name := splitPath(it.Path)
+	top.busy.Add(1)
+	w.queue <- func() {
+		defer top.busy.Done()
+		done(w.make(top.fd, name, it, content))
+	}
+}
+
+// alone tells whether an entry can be made without regard to those before and after it: it is no directory, is where the walk is, has a name
+// that files can have, and no further name, and nothing is to be said of it.
+func (w *TreeWriter) alone(it source.Item) bool {
+	if w.o.Workers < 2 || it.Leave || len(w.stack) == 0 || it.Err != "" || it.Meta.Type == source.Dir || it.Links > 1 {
+		return false
+	}
+	top := &w.stack[len(w.stack)-1]
+	dir, name := splitPath(it.Path)
+	return top.skip == nil && top.path == dir && isName(name)
+}
+
+func isName(name string) bool {
+	return name != "" && name != "." && name != ".." && strings.IndexByte(name, 0) < 0
 }
 
 // Put makes one entry, or with it.Leave finishes a directory. Items come in the order of a walk. content is called
@@ -135,7 +187,7 @@ func (w *TreeWriter) Put(it source.Item, content func(io.WriterAt) error) error 
 	if len(w.stack) == 0 || w.stack[len(w.stack)-1].path != dir || it.Path == "" {
 		return w.damaged(it.Path, "it does not stand in the directory that the walk is in")
 	}
-	if name == "" || name == "." || name == ".." || strings.IndexByte(name, 0) >= 0 {
+	if !isName(name) {
 		return w.damaged(it.Path, "no file can have this name")
 	}
 	top := &w.stack[len(w.stack)-1]
@@ -155,7 +207,7 @@ func (w *TreeWriter) Put(it source.Item, content func(io.WriterAt) error) error 
 	if made, err := w.link(top, name, it); made || err != nil {
 		return err
 	}
-	return w.make(top, name, it, content)
+	return w.make(top.fd, name, it, content)
 }
 
 func (w *TreeWriter) damaged(path, why string) error {
@@ -217,11 +269,13 @@ func (w *TreeWriter) dir(top *dirLevel, name string, it source.Item) error {
 }
 
 func (w *TreeWriter) push(l dirLevel) {
+	l.busy = &sync.WaitGroup{}
 	w.stack = append(w.stack, l)
 	if l.skip != nil {
 		return // it holds none open, and the last one above that does is still needed
 	}
 	if k := len(w.stack) - 1 - maxOpen; k >= 0 && w.stack[k].fd >= 0 {
+		w.stack[k].busy.Wait()
 		unix.Close(w.stack[k].fd)
 		w.stack[k].fd = -1
 	}
@@ -234,6 +288,7 @@ func (w *TreeWriter) leave(path string) error {
 	}
 	l := w.stack[k]
 	w.stack = w.stack[:k]
+	l.busy.Wait()
 	var err error
 	if k > 0 && l.skip == nil && w.stack[k-1].fd < 0 {
 		err = w.reopen(l.fd, &w.stack[k-1])
@@ -329,33 +384,33 @@ func (w *TreeWriter) openDir(path string) (int, error) {
 	}
 }
 
-// make makes an entry that is not a directory.
-func (w *TreeWriter) make(top *dirLevel, name string, it source.Item, content func(io.WriterAt) error) error {
+// make makes an entry that is not a directory. Of files with one name several may be made at a time.
+func (w *TreeWriter) make(dir int, name string, it source.Item, content func(io.WriterAt) error) error {
 	m := it.Meta
 	var err, contentErr error
 	what := "file"
 	dev := unix.Mkdev(m.Major, m.Minor)
 	switch m.Type {
 	case source.Regular:
-		contentErr, err = w.regular(top, name, it, content)
+		contentErr, err = w.regular(dir, name, it, content)
 	case source.Symlink:
 		what = "symbolic link"
 		if bytes.IndexByte(m.LinkTarget, 0) >= 0 {
 			return w.damaged(it.Path, "no symbolic link can have this target")
 		}
-		err = unix.Symlinkat(string(m.LinkTarget), top.fd, name)
+		err = unix.Symlinkat(string(m.LinkTarget), dir, name)
 	case source.CharDev:
 		what = "device node"
-		err = unix.Mknodat(top.fd, name, unix.S_IFCHR|0o600, int(dev))
+		err = unix.Mknodat(dir, name, unix.S_IFCHR|0o600, int(dev))
 	case source.BlkDev:
 		what = "device node"
-		err = unix.Mknodat(top.fd, name, unix.S_IFBLK|0o600, int(dev))
+		err = unix.Mknodat(dir, name, unix.S_IFBLK|0o600, int(dev))
 	case source.FIFO:
 		what = "FIFO"
-		err = unix.Mknodat(top.fd, name, unix.S_IFIFO|0o600, 0)
+		err = unix.Mknodat(dir, name, unix.S_IFIFO|0o600, 0)
 	case source.Socket:
 		what = "socket"
-		err = unix.Mknodat(top.fd, name, unix.S_IFSOCK|0o600, 0)
+		err = unix.Mknodat(dir, name, unix.S_IFSOCK|0o600, 0)
 	case 0:
 		w.warning(it.Path, "not restored", errors.New("nothing of it could be saved"))
 		return nil
@@ -378,13 +433,13 @@ func (w *TreeWriter) make(top *dirLevel, name string, it source.Item, content fu
 			w.links[key] = firstName{it.Path, it.Links - 1}
 		}
 	}
-	return errors.Join(contentErr, w.setMeta(top.fd, name, it.Path, m))
+	return errors.Join(contentErr, w.setMeta(dir, name, it.Path, m))
 }
 
 // regular makes a file and lets content fill it.
-func (w *TreeWriter) regular(top *dirLevel, name string, it source.Item, content func(io.WriterAt) error) (contentErr, err error) {
+func (w *TreeWriter) regular(dir int, name string, it source.Item, content func(io.WriterAt) error) (contentErr, err error) {
 	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(top.fd, name, flags, 0o600)
+	fd, err := unix.Openat(dir, name, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -393,8 +448,7 @@ func (w *TreeWriter) regular(top *dirLevel, name string, it source.Item, content
 			err = cerr
 		}
 	}()
-	f := &w.file
-	*f = fileWriter{fd: fd, size: it.Meta.Size, sparse: it.Meta.Sparse}
+	f := &fileWriter{fd: fd, size: it.Meta.Size, sparse: it.Meta.Sparse}
 	if content != nil {
 		contentErr = content(f)
 	}
@@ -617,6 +671,8 @@ func identify(fd int) (inode, error) {
 }
 
 func (w *TreeWriter) warning(path, what string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	x := Warning{path, what, err}
 	w.total++
 	w.count[what]++
@@ -629,11 +685,17 @@ func (w *TreeWriter) warning(path, what string, err error) {
 }
 
 // Warnings gives the first thousand warnings, and how many there are of each kind.
-func (w *TreeWriter) Warnings() (first []Warning, count map[string]int) { return w.warn, w.count }
+func (w *TreeWriter) Warnings() (first []Warning, count map[string]int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.warn), maps.Clone(w.count)
+}
 
 // Finish makes the tree durable. If the walk did not come to its end it says so, after it has set the metadata of the
 // directories that were still open.
 func (w *TreeWriter) Finish() error {
+	close(w.queue)
+	w.workers.Wait()
 	var errs []error
 	if !w.began || len(w.stack) > 0 {
 		errs = append(errs, fmt.Errorf("restore to %s: the tree is not whole: the walk ended early", w.dst))

@@ -72,7 +72,7 @@ type restorer struct {
 	warnings []restore.Warning
 	warned   map[string]int
 	files    int64
-	target   error // the first write that the place restored to did not take
+	failed   error // what ended the making of an item, and with it the work
 }
 
 // listed bounds what is listed of each kind; all is counted.

@@ -53,7 +53,7 @@ func (r *restorer) walk(ctx context.Context, p place, to string, top *format.Ent
 			return err
 		}
 	}
-	w, err := restore.Tree(to, restore.TreeOptions{Merge: r.o.merge && top == p.entry, Warn: r.warn})
+	w, err := restore.Tree(to, restore.TreeOptions{Merge: r.o.merge && top == p.entry, Workers: 2 * r.o.workers, Warn: r.warn})
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (r *restorer) build(a *ahead, p place, w *restore.TreeWriter) error {
 	for {
 		win, err := a.next()
 		if err != nil || win == nil {
-			return err
+			return errors.Join(err, r.failure())
 		}
 		for _, s := range win.steps {
 			if err := r.step(a, p, w, win, s); err != nil {
@@ -247,6 +247,7 @@ func (r *restorer) build(a *ahead, p place, w *restore.TreeWriter) error {
 	}
 }
 
+// step makes one item, at once or beside others. An error may be one of an item before it.
 func (r *restorer) step(a *ahead, p place, w *restore.TreeWriter, win *window, s step) error {
 	if s.err != nil {
 		r.note(missing{Path: or(s.item.Path, p.name()) + "/…", Kind: "damaged", Why: s.err.Error()})
@@ -255,36 +256,68 @@ func (r *restorer) step(a *ahead, p place, w *restore.TreeWriter, win *window, s
 	if !s.item.Leave {
 		r.files++
 	}
-	used := false
-	err := w.Put(s.item, func(f io.WriterAt) error {
-		used = true
-		return r.content(a, p, target{f, r}, win, s)
-	})
-	if r.target != nil && err == nil { // no file of this size, or no room: the tree will not be whole
-		err = fmt.Errorf("restore %s: %w", s.item.Path, r.target)
+	if s.more { // what follows of its content comes here
+		return errors.Join(r.long(a, p, w, win, s), r.failure())
 	}
-	if s.more && !used { // it was kept, or could not be made: the rest of it is in the way
+	win.use()
+	t := &target{}
+	w.Queue(s.item, func(f io.WriterAt) error { t.f = f; return r.content(a, p, t, win, s) }, func(err error) {
+		a.free(win)
+		r.fail(r.outcome(s, t, err))
+	})
+	return r.failure()
+}
+
+// long makes a file whose content goes on in the windows that follow.
+func (r *restorer) long(a *ahead, p place, w *restore.TreeWriter, win *window, s step) error {
+	t := &target{}
+	err := w.Put(s.item, func(f io.WriterAt) error { t.f = f; return r.content(a, p, t, win, s) })
+	if t.f == nil { // it was kept, or could not be made: the rest of it is in the way
 		if err := r.skip(a); err != nil {
 			return err
 		}
 	}
-	if errors.Is(err, artifact.ErrDamaged) { // what no file can be
+	return r.outcome(s, t, err)
+}
+
+// outcome takes note of what no file can be, and passes what ends the work.
+func (r *restorer) outcome(s step, t *target, err error) error {
+	if t.err != nil && err == nil { // no file of this size, or no room: the tree will not be whole
+		return fmt.Errorf("restore %s: %w", s.item.Path, t.err)
+	}
+	if errors.Is(err, artifact.ErrDamaged) {
 		r.note(missing{Path: s.item.Path, Kind: "damaged", Why: err.Error()})
 		return nil
 	}
 	return err
 }
 
-// target remembers the first write that failed.
-type target struct {
-	f io.WriterAt
-	r *restorer
+// fail remembers the first error that ends the work.
+func (r *restorer) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed == nil {
+		r.failed = err
+	}
 }
 
-func (t target) WriteAt(b []byte, off int64) (int, error) {
+// failure is what ends the work, if anything does.
+func (r *restorer) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
+}
+
+// target is the file at hand, and remembers the first write that failed.
+type target struct {
+	f   io.WriterAt
+	err error
+}
+
+func (t *target) WriteAt(b []byte, off int64) (int, error) {
 	n, err := t.f.WriteAt(b, off)
-	if err != nil && t.r.target == nil {
-		t.r.target = err
+	if err != nil && t.err == nil {
+		t.err = err
 	}
 	return n, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"aslrescue/engine/event"
 	"aslrescue/engine/source"
@@ -30,7 +31,11 @@ type window struct {
 	err     error   // the end of the work
 	last    bool    // of a long file: no window of its content follows
 	done    chan struct{}
+	users   atomic.Int32 // beside the one that got it from next
 }
+
+// use says that somebody else needs the window too; each use is matched by a free.
+func (w *window) use() { w.users.Add(1) }
 
 func (w *window) add(st store.Stretch) { w.content, w.bytes = append(w.content, st), w.bytes+st.Len }
 
@@ -103,9 +108,9 @@ func (a *ahead) stop() {
 	a.wg.Wait()
 }
 
-// free gives a window's memory to the next.
+// free gives a window's memory to the next, when all have freed it who have it.
 func (a *ahead) free(w *window) {
-	if cap(w.buf) > 0 {
+	if w.users.Add(-1) < 0 && cap(w.buf) > 0 {
 		a.bufs.Put(&w.buf)
 	}
 }
