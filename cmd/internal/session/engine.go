@@ -129,14 +129,7 @@ func (l *Live) StopWork(again <-chan os.Signal) {
 	}
 }
 
-func powerOff() error {
-	for _, argv := range [][]string{{"systemctl", "poweroff"}, {"poweroff"}} {
-		if exec.Command(argv[0], argv[1:]...).Run() == nil {
-			return nil
-		}
-	}
-	return errors.New("the machine could not be switched off: hold its button, the intake is done")
-}
+func powerOff() error { return endMachine("poweroff") }
 
 // readyFD is where a detached engine says once that it is ready, or why it is not.
 const readyFD = 3

@@ -105,6 +105,9 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	}
 	defer stopProfile()
 	debug.SetMemoryLimit(int64(o.memory) << 20)
+	if o.byConfig() {
+		return int(pr.Finish(runBatch(ctx, o, std, pr)))
+	}
 	j := &intakeJob{o: o, std: std, pr: pr}
 	code := pr.Finish(j.run(ctx))
 	if j.messages != nil {
@@ -503,6 +506,13 @@ func (j *intakeJob) signals(parent context.Context) (hard, soft context.Context,
 	soft, cancelSoft := context.WithCancelCause(hard)
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, append(endings(), syscall.SIGUSR1)...)
+	stopTimer := func() bool { return false }
+	if !j.o.until.IsZero() {
+		stopTimer = time.AfterFunc(time.Until(j.o.until), func() {
+			j.messages.Say().Info("batch.stop-after is over: sealing what was read")
+			cancelSoft(report.ErrStopped)
+		}).Stop
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for sig := range ch {
@@ -521,6 +531,7 @@ func (j *intakeJob) signals(parent context.Context) (hard, soft context.Context,
 		}
 	})
 	return hard, soft, func() {
+		stopTimer()
 		signal.Stop(ch)
 		close(ch)
 		wg.Wait()

@@ -31,6 +31,8 @@ type intakeOptions struct {
 	memory, workers     int
 	cpuprofile          string
 	version             bool
+	given               []string  // flags that the command line has
+	until               time.Time // when to stop as an operator would; zero: when all is done
 
 	preflight              bool
 	capture, facts, config string
@@ -57,6 +59,7 @@ const intakeUsage = `asl-intake takes disks, images and directory trees into a s
 
 Sources are only read. DIR may be absent or empty: it becomes a store; a store that is there is added to.
 If an earlier run with the same sources was interrupted, this one goes on from where it was.
+With --batch and no source, batch.sources of asl.conf says which disks, and batch.done what to do then.
 
 Examples
   asl-intake --batch --source /dev/sdb --store /mnt/asl/local
@@ -64,6 +67,7 @@ Examples
   zfs send -R tank@now | asl-intake --batch --source - --name tank-now --store /mnt/usb/store
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --dry-run > plan.toml
   asl-intake --batch --plan plan.toml
+  asl-intake --batch --config /mnt/usb/asl
   asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --used-only --dry-run
@@ -132,6 +136,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	if err != nil {
 		return nil, report.Usagef("%w", err)
 	}
+	fs.Visit(func(f *flag.Flag) { o.given = append(o.given, f.Name) })
 	return o, o.check()
 }
 
@@ -177,6 +182,11 @@ func (o *intakeOptions) alone() (n int) {
 	return n
 }
 
+// byConfig says that batch.sources of the config is to be taken in.
+func (o *intakeOptions) byConfig() bool {
+	return o.batch && !o.dryRun && o.plan == "" && len(o.sources) == 0
+}
+
 func (o *intakeOptions) check() error {
 	streams := 0
 	for _, s := range o.sources {
@@ -205,7 +215,7 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--batch is missing: without it and without sources the wizard asks")
 	case o.plan != "" && (len(o.sources) > 0 || o.store != "" || o.dryRun):
 		return report.Usagef("--plan says sources and store: --source, --store and --dry-run do not go with it")
-	case o.plan == "" && len(o.sources) == 0:
+	case o.plan == "" && len(o.sources) == 0 && !o.byConfig():
 		return report.Usagef("nothing to take in: --source is missing")
 	case slices.Contains(o.sources, ""):
 		return report.Usagef("--source is empty: want the path of a directory, an image file or a block device, or -")
