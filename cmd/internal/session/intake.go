@@ -78,7 +78,7 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	case o.version:
 		return int(pr.Finish(report.Result{Text: Tool("asl-intake"), Fields: map[string]any{"version": Tool("asl-intake")}}))
 	}
-	if !o.preflight && o.wizard() {
+	if o.wizard() {
 		return int(pr.Finish(runWizard(ctx, o, std)))
 	}
 	if o.preflight {

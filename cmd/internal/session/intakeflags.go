@@ -197,7 +197,7 @@ func (o *intakeOptions) check() error {
 	switch {
 	case o.version, o.listDir != "":
 		return nil
-	case o.alone() > 1 || o.alone() == 1 && (o.batch || o.dryRun || len(o.sources) > 0 || o.store != "" || o.plan != ""):
+	case o.alone() > 1 || o.alone() == 1 && (o.batch || o.dryRun || o.rehearse || o.plain || len(o.sources) > 0 || o.store != "" || o.plan != ""):
 		return report.Usagef("--preflight, --status, --watch and --engine: only one of them, and no intake beside it")
 	case o.runDir != "" && !filepath.IsAbs(o.runDir) && !o.preflight:
 		return report.Usagef("--run-dir %q is no absolute path", o.runDir)

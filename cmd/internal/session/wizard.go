@@ -20,6 +20,9 @@ type Wizard struct {
 
 // wizard tells whether a person is to be asked.
 func (o *intakeOptions) wizard() bool {
+	if o.alone() > 0 || o.listDir != "" {
+		return false
+	}
 	return o.rehearse || o.plain || o.ascii || !o.batch && !o.dryRun && len(o.sources) == 0 && o.plan == "" && o.store == ""
 }
 
