@@ -131,7 +131,7 @@ func (d disk) make(ctx context.Context, file string) error {
 		return err
 	}
 	err = errors.Join(f.Truncate(d.size), f.Close())
-	if err != nil || d.fill != "ext4" {
+	if err != nil || !strings.HasPrefix(d.fill, "ext4") {
 		return err
 	}
 	// The Go tree is a folder of real files that is on every machine which builds this.
@@ -139,7 +139,11 @@ func (d disk) make(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"-q", "-F", "-d", filepath.Join(strings.TrimSpace(string(root)), "src", "net"), file}
+	dir := filepath.Join(strings.TrimSpace(string(root)), "src")
+	if d.fill == "ext4" {
+		dir = filepath.Join(dir, "net")
+	}
+	argv := []string{"-q", "-F", "-d", dir, file}
 	if out, err := exec.CommandContext(ctx, "mkfs.ext4", argv...).CombinedOutput(); err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
 	}

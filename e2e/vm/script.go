@@ -26,7 +26,7 @@ type script struct {
 type disk struct {
 	serial string
 	size   int64
-	fill   string // how it is made on the host: empty, or ext4
+	fill   string // how it is made on the host: empty, ext4 with a few MB of files, or ext4-big with all that fits
 	extra  string // of QEMU's own: how it fails
 }
 
@@ -107,8 +107,8 @@ func (s *script) directive(words []string) error {
 		if len(words) > 4 {
 			d.extra = words[4]
 		}
-		if d.fill != "" && d.fill != "empty" && d.fill != "ext4" {
-			return fmt.Errorf("a disk is empty or ext4, not %s", d.fill)
+		if !slices.Contains([]string{"", "empty", "ext4", "ext4-big"}, d.fill) {
+			return fmt.Errorf("a disk is empty, ext4 or ext4-big, not %s", d.fill)
 		}
 		s.disks = append(s.disks, d)
 	case "boot":

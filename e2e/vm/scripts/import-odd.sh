@@ -1,13 +1,14 @@
 # What goes wrong around an import: a signal in the middle, a busy pool, namesakes, an encrypted dataset, a pool in use by another.
-#: disk D1 256M
+#: disk D1 512M
 #: disk D2 96M
-#: disk EXT 200M ext4
+#: disk EXT 320M ext4-big
 mkdir -p /job/keep
 modprobe zfs
 src=$(disk EXT)
 head -c 32 /dev/urandom >/run/key
 zpool create -m none tank "$(disk D1)"
 zfs create -o canmount=noauto -o encryption=on -o keyformat=raw -o keylocation=file:///run/key tank/secret
+guid=$(zpool get -Hp -o value guid tank)
 zpool export tank
 conf 'approve.import = tank'
 
@@ -34,12 +35,12 @@ say "a signal while zpool import runs"
 asl-intake --batch --source "$src" --store zfs:tank/asl >/job/keep/term2 2>&1 &
 pid=$!
 for i in $(seq 600); do pgrep -x zpool >/dev/null && pgrep -fa 'zpool import -N' >/dev/null && break; sleep 0.05; done
-kill -INT $pid
+kill -TERM $pid
 wait $pid
 rc=$?
 cat /job/keep/term2
 echo "[exit $rc]"
-[ $rc = 130 ] || bad "SIGINT during the import ended with $rc"
+[ $rc = 143 ] || bad "SIGTERM during the import ended with $rc"
 notimported tank
 
 say "something works in the pool at the end"
@@ -69,7 +70,7 @@ zpool create -m none -t other tank "$(disk D2)"
 zpool export other
 aslrun /job/keep/namesakes asl-intake --batch --source "$src" --store zfs:tank/asl
 [ $rc = 2 ] || bad "namesakes ended with $rc"
-guid=$(sed -nE 's/.*--store zfs:([0-9]+)\/asl.*/\1/p' /job/keep/namesakes | head -1)
+holds /job/keep/namesakes "zfs:$guid/asl"
 aslrun /job/keep/byguid asl-intake --batch --source "$src" --store "zfs:$guid/asl"
 [ $rc = 5 ] || bad "a name in the config approved one of two: $rc"
 conf "approve.import = $guid"
@@ -79,4 +80,5 @@ holds /job/keep/byguid "Approved by config"
 
 say "the store on the source"
 aslrun /job/keep/onsource asl-intake --batch --source "$(disk D1)" --store "zfs:$guid/asl"
-echo
+[ $rc = 2 ] || bad "a store on its own source ended with $rc"
+notimported tank

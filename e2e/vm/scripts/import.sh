@@ -2,7 +2,7 @@
 #: disk D1 512M
 #: disk D2 512M
 #: disk EXT 200M ext4
-#: disk BIG 200M ext4
+#: disk BIG 320M ext4-big
 mkdir -p /job/keep
 src=$(disk EXT)
 modprobe zfs
@@ -59,7 +59,8 @@ notimported tank
 say "another host: its own hostid, and nothing of ours"
 echo 286331153 >/sys/module/spl/parameters/spl_hostid 2>/dev/null || { modprobe zfs; echo 286331153 >/sys/module/spl/parameters/spl_hostid; }
 want zpool import -N tank
-zfs list -t all -o name,used,avail,canmount,mountpoint
+zfs list -t all -o name,used,avail,canmount,mountpoint | tee /job/keep/zfs-list
+holds /job/keep/zfs-list @asl-rescue-domain-0000000002
 aslrun /job/keep/verify-otherhost asl-admin --store zfs:tank/asl verify --read-data
 [ $rc = 0 ] || bad "verify on another host ended with $rc"
 aslrun /job/keep/snapshots-otherhost asl-admin --store zfs:tank/asl snapshots
@@ -86,6 +87,6 @@ lacks /job/keep/resumed "although another system used it last"
 [ "$(written | grep ^BIG)" = "$counters" ] || bad "the source was written to"
 notimported tank
 say "what comes back is what is on the disk"
-aslrun /job/keep/restore asl-admin restore latest --to /tmp/back
-ls -lR /tmp/back | head
-cmp "$(disk BIG)" "$(find /tmp/back -type f -size +100M)" && echo "equal" || bad "what was restored differs"
+name=$(sed -nE 's/^  source   ([^:]+): device.*/\1/p' /job/keep/resumed)
+aslrun /job/keep/restore asl-admin restore "latest:$name" --to /tmp/big.img
+if cmp "$(disk BIG)" /tmp/big.img; then echo "equal, byte by byte"; else bad "what was restored differs"; fi
