@@ -143,6 +143,7 @@ type intakeJob struct {
 	hear     func(event.Event) // what is said by the intake, and about it; nil: it is printed
 
 	choices     []usedOnly        // of which disks not all is read
+	mounts      []*fileMount      // of which the files are taken
 	whole       []string          // why others are read whole all the same
 	consents    []format.Approval // to the choices
 	pools       pools
@@ -164,6 +165,12 @@ func (j *intakeJob) run(ctx context.Context) report.Result {
 		return j.dryRun(ctx)
 	}
 	if err := j.consent(); err != nil {
+		return report.Result{Err: err}
+	}
+	if err := j.consentFiles(ctx); err != nil {
+		return report.Result{Err: err}
+	}
+	if err := j.openFiles(); err != nil {
 		return report.Result{Err: err}
 	}
 	if j.dir == "" {
@@ -216,7 +223,7 @@ func (j *intakeJob) prepare() error {
 		if err != nil {
 			return err
 		}
-		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest, o.usedOnly = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest, p.UsedOnly
+		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest, o.usedOnly, o.files = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest, p.UsedOnly, p.Files
 		for _, s := range p.Sources {
 			o.sources = append(o.sources, s.Path)
 			if s.Kind == string(source.Stream) {
@@ -228,8 +235,8 @@ func (j *intakeJob) prepare() error {
 	if err := j.settle(); err != nil {
 		return err
 	}
-	if o.usedOnly && !o.batch && !o.dryRun {
-		return report.Usagef("--used-only goes with --batch, or with --dry-run, which prints what would be left out")
+	if (o.usedOnly || o.files) && !o.batch && !o.dryRun {
+		return report.Usagef("--used-only and --files go with --batch, or with --dry-run, which prints what would be left out")
 	}
 	if err := j.openSources(); err != nil {
 		var e *report.Error
@@ -240,6 +247,11 @@ func (j *intakeJob) prepare() error {
 	}
 	if !isZFSPlace(o.store) {
 		j.dir = o.store
+	}
+	if o.files {
+		if err := j.chooseFiles(context.Background()); err != nil {
+			return err
+		}
 	}
 	if o.usedOnly {
 		if err := j.choose(context.Background()); err != nil {
@@ -357,7 +369,9 @@ func sameDisk(disk, mounted uint64) bool {
 
 func (j *intakeJob) closeSources() {
 	for _, s := range j.sources {
-		_ = s.Close() // they were only read
+		if err := s.Close(); err != nil && len(j.mounts) > 0 {
+			j.say("%s is not let go of: %v", s.Info().Path, err)
+		} // else they were only read
 	}
 }
 

@@ -27,7 +27,7 @@ type intakeOptions struct {
 	compression, verify string
 	name, domain        string
 	digest              string
-	usedOnly            bool
+	usedOnly, files     bool
 	memory, workers     int
 	cpuprofile          string
 	version             bool
@@ -71,6 +71,7 @@ Examples
   asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --used-only --dry-run
+  asl-intake --batch --source /dev/sdb2 --store /mnt/usb/store --files --dry-run
   asl-intake --watch
   asl-intake --preflight
   asl-intake --preflight --capture /mnt/usb/machine.json
@@ -99,6 +100,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.StringVar(&o.verify, "verify", "new", "`WHAT` to read back at the end: new (blocks of this run) or all (every block of the store)")
 	fs.StringVar(&o.digest, "digest", "", "hashes to make of whole disks and images, a `LIST` of blake3, sha256, md5, or none (default blake3; with --no-verify none)")
 	fs.BoolVar(&o.usedOnly, "used-only", false, "of disks and images read only what their file systems call used (ext2, ext3, ext4); wants a token of --dry-run")
+	fs.BoolVar(&o.files, "files", false, "take the files of a partition, or of an image of one, mounted so that nothing is written to it; wants a token of --dry-run")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
 	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")
@@ -201,6 +203,8 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--preflight, --status, --watch and --engine: only one of them, and no intake beside it")
 	case o.runDir != "" && !filepath.IsAbs(o.runDir) && !o.preflight:
 		return report.Usagef("--run-dir %q is no absolute path", o.runDir)
+	case o.usedOnly && o.files:
+		return report.Usagef("--used-only reads a disk, --files the files on it: choose one")
 	case o.memory < intake.MinBudget>>20:
 		return report.Usagef("--memory %d: the least is %d", o.memory, intake.MinBudget>>20)
 	case o.alone() == 1 && !o.preflight:

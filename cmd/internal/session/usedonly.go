@@ -124,6 +124,16 @@ func (j *intakeJob) choiceText() string {
 		}
 		fmt.Fprintf(&b, "To approve that: --approve %s\n", approval.TokenOf(u))
 	}
+	for _, m := range j.mounts {
+		fmt.Fprintf(&b, "%s:\n", event.Printable(m.sheet.What))
+		for _, c := range m.sheet.Commands {
+			fmt.Fprintf(&b, "  $ %s\n", event.Printable(approval.Line(c)))
+		}
+		for _, c := range m.sheet.Changes {
+			fmt.Fprintf(&b, "  %s\n", c)
+		}
+		fmt.Fprintf(&b, "To approve that: --approve %s\n", approval.TokenOf(m))
+	}
 	for _, w := range j.whole {
 		fmt.Fprintf(&b, "%s\n", event.Printable(w))
 	}
@@ -134,6 +144,9 @@ func (j *intakeJob) choiceFields() []map[string]any {
 	var all []map[string]any
 	for _, u := range j.choices {
 		all = append(all, map[string]any{"source": u.info.Path, "left": u.left, "why": u.why, "token": approval.TokenOf(u)})
+	}
+	for _, m := range j.mounts {
+		all = append(all, map[string]any{"source": m.info.Path, "commands": m.sheet.Commands, "token": approval.TokenOf(m)})
 	}
 	return all
 }
