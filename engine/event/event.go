@@ -145,6 +145,15 @@ type SourceOpened struct {
 	Resumed Counts `json:"resumed"` // what an earlier run already settled; SourceProgress counts on from here
 }
 
+// PassEntered says that a device or image is read by another pass from here on.
+type PassEntered struct {
+	Stamp
+	Source    string `json:"source"`
+	Phase     string `json:"phase"` // copying, trimming, scraping, retrying, settling
+	Pass      int    `json:"pass"`  // within the phase, from 1
+	Backwards bool   `json:"backwards,omitempty"`
+}
+
 // SourceProgress is a snapshot of the counts of one source: the last one says all that the ones before said.
 type SourceProgress struct {
 	Stamp
@@ -243,6 +252,7 @@ type Tick struct {
 func (IntakeBegun) kind() string    { return "intake_begun" }
 func (PhaseEntered) kind() string   { return "phase" }
 func (SourceOpened) kind() string   { return "source_opened" }
+func (PassEntered) kind() string    { return "pass" }
 func (SourceProgress) kind() string { return "source_progress" }
 func (SourceDone) kind() string     { return "source_done" }
 func (Gap) kind() string            { return "gap" }

@@ -27,6 +27,7 @@ var samples = []Event{
 	SnapshotSealed{At(6 * time.Second), "rescue-domain", 4, "b3:03"},
 	IntakeDone{At(7 * time.Second), CompleteWithGaps, 4, "1024 B of sda"},
 	Tick{At(8 * time.Second)},
+	PassEntered{At(1600 * time.Millisecond), "sda", "copying", 2, true},
 }
 
 func TestEveryEventSurvivesItsLine(t *testing.T) {
@@ -120,6 +121,8 @@ func TestLinesForPeople(t *testing.T) {
 		want string
 	}{
 		{samples[2], "sda: device /dev/sda, WD Red, WCC4N7, 1.0 TB, goes on after 7 B"},
+		{PassEntered{Source: "sda", Phase: "copying", Pass: 2, Backwards: true}, "sda: copying, pass 2, backwards"},
+		{PassEntered{Source: "sda", Phase: "scraping", Pass: 1}, "sda: scraping"},
 		{samples[5], "sda: etc/shadow: 1.0 kB unreadable at 512 and after, in 3 places: input/output error"},
 		{samples[6], "warning: sda: slow"},
 		{samples[12], "COMPLETE WITH GAPS: snapshot 4: 1024 B of sda"},

@@ -39,6 +39,8 @@ func UnmarshalLine(line []byte) (Event, error) {
 		return read[PhaseEntered](line)
 	case "source_opened":
 		return read[SourceOpened](line)
+	case "pass":
+		return read[PassEntered](line)
 	case "source_progress":
 		return read[SourceProgress](line)
 	case "source_done":

@@ -39,6 +39,8 @@ type Source struct {
 	Size                            int64 // bytes; -1 where not known
 	Off                             int64
 	At                              string // where in a tree reading is
+	Phase                           string // of a device or image: copying to settling; empty before it is known
+	Pass                            int
 	Counts                          Counts
 	Gaps                            int
 	Done                            bool
@@ -75,6 +77,9 @@ func (p *Progress) Apply(e Event) {
 		s.meter.start(p.Now, e.Resumed.Settled())
 		p.reading.skip(p.Now, e.Resumed.Settled())
 		p.sum()
+	case PassEntered:
+		s := p.source(e.Source)
+		s.Phase, s.Pass = e.Phase, e.Pass
 	case SourceProgress:
 		s := p.source(e.Source)
 		if s.Done {

@@ -172,6 +172,15 @@ func Line(e Event) string {
 			s += ", goes on after " + Bytes(n)
 		}
 		return s
+	case PassEntered:
+		s := fmt.Sprintf("%s: %s", Printable(e.Source), e.Phase)
+		if e.Phase == "copying" || e.Phase == "retrying" {
+			s += fmt.Sprintf(", pass %d", e.Pass)
+		}
+		if e.Backwards {
+			s += ", backwards"
+		}
+		return s
 	case SourceDone:
 		s := fmt.Sprintf("%s: read, %s data, %s zeros, %s new", Printable(e.Source), Bytes(e.Data), Bytes(e.Zero), Bytes(e.New))
 		if e.Files > 0 {

@@ -12,6 +12,15 @@ func (q *sequencer) leftOut(off, n int64, why string) bool {
 	if !ok || why != src.LeftOut() {
 		return false
 	}
+	q.leave(off, n, why)
+	return true
+}
+
+// leave counts what was left out by choice.
+func (q *sequencer) leave(off, n int64, why string) {
+	if n <= 0 {
+		return
+	}
 	left := format.Left{Why: why}
 	if was := q.cur.res.Left; was != nil {
 		left = *was // never in place: a state may share it
@@ -22,5 +31,4 @@ func (q *sequencer) leftOut(off, n int64, why string) bool {
 	}
 	q.cur.leftEnd = off + n
 	q.cur.res.Left = &left
-	return true
 }

@@ -31,6 +31,8 @@ type feeder struct {
 	out   func(*unit) error
 	avoid Folder
 	load  func(context.Context, artifact.Ref) ([]format.SeenFile, error)
+	get   func(context.Context, artifact.Ref) ([]byte, error) // what this intake has sealed
+	pass  func(i int, phase string, pass int, back bool)      // told when one begins
 }
 
 // errStop ends feeding without being a failure.

@@ -50,6 +50,7 @@ type Options struct {
 	Clock       func() time.Time
 	Events      func(event.Event)
 	Witness     Witness  // gathers evidence of devices; nil: none is gathered
+	Reading     Reading  // how devices and images are read
 	Digest      []string // hashes of whole linear sources, by the names of package digest; none if empty
 	// Stop, when it ends, stops reading; what was read is acknowledged and Run returns ErrStopped.
 	Stop context.Context
@@ -120,6 +121,9 @@ type runner struct {
 	before  []artifact.Digest // blocks that earlier runs of this intake made
 
 	slots, arenas, blocks, readers *pool
+
+	lane  []*lane                        // of the sources that are read by passes; nil for the others
+	sofar struct{ forced, newRaw int64 } // by this run, in rounds before the present one
 
 	check   *store.Verification // of what this intake stores; nil without verification
 	stopped atomic.Bool
@@ -273,16 +277,51 @@ func (r *runner) emit(e event.Event) {
 
 func (r *runner) now() event.Stamp { return event.At(time.Since(r.start)) }
 
-// pipeline reads everything and returns when all of it is acknowledged.
+// pipeline reads everything and returns when all of it is acknowledged. What is read by passes takes a round for each, and one more to be
+// put together, as each needs what the one before has sealed.
 func (r *runner) pipeline(ctx context.Context, rep *Report) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	if err := r.allocate(); err != nil {
 		return err
 	}
 	defer r.release()
+	if err := r.lanes(ctx); err != nil {
+		return err
+	}
 	r.emit(event.PhaseEntered{Stamp: r.now(), Phase: event.Reading})
 	defer r.readBack()()
+	for n := 0; ; n++ {
+		if err := r.round(ctx, n, rep); err != nil || r.stopped.Load() {
+			return err
+		}
+		if !slices.ContainsFunc(r.lane, (*lane).waits) {
+			return r.goneAway(rep)
+		}
+	}
+}
+
+// goneAway gives the devices that vanished before their end. Nothing is sealed then: they may come back, and the intake go on.
+func (r *runner) goneAway(rep *Report) error {
+	var errs []error
+	for _, l := range r.lane {
+		if l != nil && l.gone {
+			errs = append(errs, fmt.Errorf("%s: %w", r.begin.Sources[l.i].Name, l.err))
+		}
+	}
+	if len(errs) > 0 {
+		rep.Result = event.Stopped
+	}
+	return errors.Join(errs...)
+}
+
+// round is one run of the pipeline.
+func (r *runner) round(ctx context.Context, n int, rep *Report) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, l := range r.lane {
+		if l != nil && l.finished {
+			l.look = l.m.clone()
+		}
+	}
 	fed := make(chan *unit, r.room.slots+1) // in order, to the sequencer
 	work := make(chan *unit)                // to whichever worker is free
 	packing := make(chan *unit, r.room.slots+1)
@@ -298,12 +337,18 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 		})
 	}
 	seq := &sequencer{ctx: ctx, w: r.w, emit: r.emit, now: r.now, states: r.point.State, stream: r.point.Stream, open: r.sources, ids: r.begin.Sources, size: func(i int) int64 { return r.sizes[i].Load() },
-		super: int64(r.begin.Chunk.SuperBlock), sums: len(r.o.Digest) > 0}
+		super: int64(r.begin.Chunk.SuperBlock), lanes: r.lane, built: map[int]*sourceBuilder{}, sums: len(r.o.Digest) > 0}
 	pk := &packer{ctx: ctx, blocks: r.blocks, seal: seal, commit: commits, force: r.o.ForceAfter, since: time.Now(), free: r.freeUnit}
+	if n > 0 || r.point.Stream > 0 {
+		states := r.point.State
+		pk.state, pk.stream = func() []format.SourceState { return states }, r.point.Stream
+	}
+	pk.forced = int(r.sofar.forced)
 	var forced atomic.Int64
-	cm := &committer{ctx: ctx, w: r.w, check: r.check, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
+	forced.Store(r.sofar.forced)
+	cm := &committer{made: rep.Blocks, written: rep.Stored, newRaw: r.sofar.newRaw, ctx: ctx, w: r.w, check: r.check, emit: r.emit, now: r.now, every: r.o.AckEvery, last: time.Now(), base: r.point, forced: func() int { return int(forced.Load()) }}
 
-	stage(func() error { defer close(fed); defer close(work); return r.feed(ctx, fed, work) })
+	stage(func() error { defer close(fed); defer close(work); return r.feed(ctx, n, fed, work) })
 	for range r.room.workers {
 		stage(func() error { return r.hash(ctx, work) })
 		if r.compresses() {
@@ -346,11 +391,13 @@ func (r *runner) pipeline(ctx context.Context, rep *Report) error {
 	})
 	wg.Wait()
 	rep.Blocks, rep.Stored = cm.made, cm.written
+	r.sofar.forced, r.sofar.newRaw = forced.Load(), cm.newRaw
+	r.point.Stream = seq.stream
 	if lost := r.w.Lost(); len(lost) > 0 {
 		r.emit(event.Message{Stamp: r.now(), Level: event.Warning, Text: fmt.Sprintf("missing or cut in the store: %s of earlier intakes, such as %s. What the sources still have of it was stored again; asl-admin verify finds the rest",
 			event.CountOf(int64(len(lost)), "block", "blocks"), lost[0])})
 	}
-	r.point.State, rep.Gone = seq.states, seq.gone
+	r.point.State, rep.Gone = seq.states, append(rep.Gone, seq.gone...)
 	return context.Cause(ctx)
 }
 
@@ -396,11 +443,11 @@ func (r *runner) freeUnit(u *unit) {
 	u.slot, u.arena, u.adds, u.steps = nil, nil, nil, nil
 }
 
-func (r *runner) feed(ctx context.Context, fed, work chan<- *unit) error {
+func (r *runner) feed(ctx context.Context, round int, fed, work chan<- *unit) error {
 	soft, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.stop, cancel)() // an operator's stop ends reading, not the rest
-	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), avoid: r.o.Avoid, load: r.loadRows}
+	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), avoid: r.o.Avoid, load: r.loadRows, get: r.w.Get, pass: r.tellPass}
 	f.out = func(u *unit) error {
 		u.hashed, u.packed = make(chan struct{}), make(chan struct{})
 		select {
@@ -417,12 +464,14 @@ func (r *runner) feed(ctx context.Context, fed, work chan<- *unit) error {
 		}
 	}
 	for i, src := range r.sources {
-		st := &r.point.State[i]
-		if st.Done {
+		st, l := &r.point.State[i], r.lane[i]
+		if st.Done && round == 0 {
 			r.tellDone(i, src.Info(), st)
+		}
+		if st.Done || round > 0 && !l.waits() {
 			continue
 		}
-		if err := r.feedSource(&f, i, src, st); err != nil {
+		if err := r.feedSource(&f, round, i, src, st); err != nil {
 			if errors.Is(err, errStop) && r.stop.Err() != nil {
 				r.stopped.Store(true)
 				return nil
@@ -454,9 +503,18 @@ func (r *runner) tellDone(i int, info source.Info, st *format.SourceState) {
 	r.emit(event.SourceDone{Stamp: r.now(), Source: r.begin.Sources[i].Name, Root: root, Counts: counts(st.Counts)})
 }
 
-func (r *runner) feedSource(f *feeder, i int, src source.Source, st *format.SourceState) error {
+func (r *runner) tellPass(i int, phase string, pass int, back bool) {
+	r.emit(event.PassEntered{Stamp: r.now(), Source: r.begin.Sources[i].Name, Phase: phase, Pass: pass, Backwards: back})
+}
+
+func (r *runner) feedSource(f *feeder, round, i int, src source.Source, st *format.SourceState) error {
 	info := src.Info()
-	r.tellOpened(i, info, st)
+	if round == 0 {
+		r.tellOpened(i, info, st)
+	}
+	if l := r.lane[i]; l != nil {
+		return f.round(l)
+	}
 	switch src := src.(type) {
 	case source.TreeSource:
 		defer r.measure(f.ctx, i, src)()
@@ -530,7 +588,7 @@ func (r *runner) hash(ctx context.Context, work <-chan *unit) error {
 			}
 		} else {
 			scratch = u.content.cutAndHash(p, u.off, p.Pages, scratch)
-			if len(r.o.Digest) > 0 {
+			if len(r.o.Digest) > 0 && (u.raw == nil || u.raw.whole) {
 				u.sum = digest.Of(u.content.data, u.off)
 			}
 		}

@@ -149,7 +149,9 @@ func (p *packer) unit(u *unit) error {
 		}
 		p.cur.bb.Add(a.ref, a.tag, a.codec, a.stored, len(a.data))
 	}
-	p.state, p.stream = u.state, u.stream
+	if u.state != nil {
+		p.state, p.stream = u.state, u.stream
+	}
 	p.free(u)
 	if p.cur != nil && !u.endSeg && p.force > 0 && time.Since(p.since) > p.force {
 		p.forced++

@@ -23,7 +23,12 @@ func (r *runner) distrust(ctx context.Context) error {
 		if !ok || st.Done || st.Map == nil || r.begin.Sources[i].Kind == string(source.Stream) {
 			continue
 		}
-		same, err := r.sample(ctx, src, st.Map)
+		same, err := true, error(nil)
+		if _, raw := src.(source.Raw); raw {
+			same, err = r.sampleRaw(ctx, src, st)
+		} else {
+			same, err = r.sample(ctx, src, st.Map)
+		}
 		if err != nil {
 			return fmt.Errorf("comparing %s with what was sealed of it: %w", src.Info().Path, err)
 		}
@@ -34,6 +39,32 @@ func (r *runner) distrust(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sampleRaw compares chunks of pages spread over all that was described, and the last one.
+func (r *runner) sampleRaw(ctx context.Context, src source.Linear, st *format.SourceState) (bool, error) {
+	m, err := loadLbaMap(ctx, int64(r.begin.Chunk.SuperBlock), src.Info().Size, r.w.Get, st)
+	if err != nil {
+		return false, err
+	}
+	pages := (m.next + format.MapPageSpan - 1) / format.MapPageSpan
+	step := max(1, pages/samples)
+	for n := int64(0); n < pages; n += step {
+		most := 1
+		if n+step >= pages {
+			n, most = pages-1, samples
+		}
+		p, err := m.page(ctx, n)
+		if err != nil {
+			return false, err
+		}
+		ranges := p.final()
+		m.drop()
+		if same, err := compare(ctx, src, n*format.MapPageSpan, ranges, most); !same || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // sample compares chunks spread over all that is sealed, and the last one.

@@ -37,7 +37,9 @@ type sequencer struct {
 	gone   []error
 	adds   int // new artifacts since the last segment ended
 	super  int64
-	sums   bool // make the BLAKE3 of linear sources
+	lanes  []*lane
+	built  map[int]*sourceBuilder // of sources that are not done
+	sums   bool                   // make the BLAKE3 of linear sources
 }
 
 // sourceBuilder is what is known of the source being read.
@@ -45,6 +47,7 @@ type sourceBuilder struct {
 	i       int
 	res     format.SourceResult
 	lin     *mapBuilder
+	lba     *rawState    // of a linear source that is read by passes, in place of lin
 	sum     *digest.Tree // of a linear source, as long as it is read from its beginning on without a jump
 	tree    *treeBuilder
 	file    *mapBuilder      // a long file of a tree
@@ -67,25 +70,37 @@ func (q *sequencer) begin(i int) {
 		b.res.Counts = format.Counts{New: st.Counts.New, Known: st.Counts.Known} // the walk counts the rest again
 		b.res.Gaps, b.res.GapsAll, b.res.Errors, b.res.Changed, b.res.Length = nil, 0, nil, nil, 0
 	} else {
-		b.lin = &mapBuilder{}
-		if st.Map != nil {
-			b.lin = resumeMap(*st.Map)
-		}
 		b.sum = q.sumOf(st)
+		if l := q.lanes[i]; l != nil {
+			b.lba = l.begin(st)
+			b.res.Left = l.left(st)
+		} else {
+			b.lin = &mapBuilder{}
+			if st.Map != nil {
+				b.lin = resumeMap(*st.Map)
+			}
+		}
 	}
-	q.cur = b
+	q.cur, q.built[i] = b, b
 }
 
 // unit does the sequencer's part of one unit.
 func (q *sequencer) unit(u *unit) error {
 	q.u = u
 	if q.cur == nil || q.cur.i != u.src {
-		q.begin(u.src)
+		if q.cur = q.built[u.src]; q.cur == nil {
+			q.begin(u.src)
+		}
 	}
 	var err error
-	if q.cur.tree != nil {
+	switch {
+	case u.raw != nil:
+		if err = q.raw(u); err == nil && u.raw.whole && len(u.content.gaps) == 0 {
+			q.cur.addSum(u, q.super)
+		}
+	case q.cur.tree != nil:
 		err = q.steps(u)
-	} else {
+	default:
 		err = q.linear(u)
 	}
 	if err != nil {
@@ -96,15 +111,27 @@ func (q *sequencer) unit(u *unit) error {
 			return err
 		}
 	}
+	tell := true
+	if u.raw != nil && !u.last {
+		if tell, err = q.rawPoint(u); err != nil {
+			return err
+		}
+	}
 	was := q.stream
-	q.stream += int64(len(u.content.data)) + u.bytes
+	if u.raw != nil {
+		q.stream += u.raw.fresh
+	} else {
+		q.stream += int64(len(u.content.data)) + u.bytes
+	}
 	u.stream = q.stream
 	q.adds += len(u.adds)
 	if u.endSeg = q.stream/segmentSpan > was/segmentSpan || q.adds >= segmentAdds; u.endSeg {
 		q.adds = 0
 		q.w.NextSegment()
 	}
-	u.state = q.snapshotState()
+	if tell {
+		u.state = q.snapshotState()
+	}
 	q.progress(u)
 	return nil
 }
@@ -166,16 +193,23 @@ func (q *sequencer) pieces(r *run, m func(format.Range) error, path string, base
 }
 
 func (q *sequencer) gap(path string, off, n int64, kind source.RangeKind, why string) {
-	res := &q.cur.res
-	eventKind := event.Unreadable
-	if kind == source.Untried {
-		res.Counts.Untried += n
-		eventKind = event.Untried
+	if c := &q.cur.res.Counts; kind == source.Untried {
+		c.Untried += n
 		if q.leftOut(off, n, why) {
 			return
 		}
 	} else {
-		res.Counts.Unreadable += n
+		c.Unreadable += n
+	}
+	q.tellGap(path, off, n, kind, why)
+}
+
+// tellGap lists and tells a gap that is counted already.
+func (q *sequencer) tellGap(path string, off, n int64, kind source.RangeKind, why string) {
+	res := &q.cur.res
+	eventKind := event.Unreadable
+	if kind == source.Untried {
+		eventKind = event.Untried
 	}
 	res.GapsAll++
 	if len(res.Gaps) < format.GapsKept {
@@ -404,10 +438,16 @@ func (q *sequencer) finish(u *unit) error {
 		}
 		b.res.Top = b.tree.top
 		b.res.Top.Name = []byte(b.res.Name)
+	} else if b.lba != nil {
+		if err := q.finishRaw(u); err != nil {
+			return err
+		}
 	} else if err := q.finishLinear(u); err != nil {
 		return err
 	}
+	delete(q.built, b.i)
 	res := b.res
+	q.states = slices.Clone(q.states) // a state may share it
 	q.states[b.i] = format.SourceState{Done: true, Counts: res.Counts, Finished: &res}
 	if b.sum != nil {
 		q.states[b.i].Hash = b.sum.Sum()
@@ -476,8 +516,12 @@ func (q *sequencer) snapshotState() func() []format.SourceState {
 	st := format.SourceState{Counts: b.res.Counts}
 	part := b.res
 	if b.tree == nil {
-		m := b.lin.state()
-		st.Map = &m
+		if b.lba != nil {
+			b.rawSourceState(&st)
+		} else {
+			m := b.lin.state()
+			st.Map = &m
+		}
 		if b.sum != nil {
 			st.Hash = b.sum.State()
 		}
@@ -490,6 +534,7 @@ func (q *sequencer) snapshotState() func() []format.SourceState {
 		}
 	}
 	states[b.i] = st
+	q.states = states
 	return func() []format.SourceState { return states }
 }
 
@@ -498,6 +543,8 @@ func (q *sequencer) progress(u *unit) {
 	p := event.SourceProgress{Stamp: q.now(), Source: b.res.Name, Size: q.size(b.i), Counts: counts(b.res.Counts)}
 	if b.lin != nil {
 		p.Off = b.lin.off
+	} else if u.raw != nil {
+		p.Off = max(u.raw.pos, u.off+int64(len(u.content.data)))
 	} else if n := len(u.steps); n > 0 {
 		p.Path = u.steps[n-1].item.Path
 	}

@@ -20,6 +20,8 @@ type unit struct {
 	off     int64
 	sum     digest.Piece // of the BLAKE3 of the whole source
 
+	raw *rawPart // of sources that are read by passes
+
 	// trees
 	steps []step
 	bytes int64 // of file content
@@ -52,6 +54,9 @@ type piece struct {
 	len  int
 	ref  artifact.Ref
 	why  string
+
+	errno uint16
+	tries uint32
 }
 
 // step is one item of a tree, with what was read of it.
@@ -109,7 +114,7 @@ func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]chunk.Piece, []b
 		}
 		data(off)
 		n := min(int(g.Len), len(r.data)-off)
-		r.pieces = append(r.pieces, piece{kind: g.Kind, off: off, len: n, why: g.Why})
+		r.pieces = append(r.pieces, piece{kind: g.Kind, off: off, len: n, why: g.Why, errno: g.Errno, tries: g.Tries})
 		at = off + n
 	}
 	data(len(r.data))

@@ -17,6 +17,9 @@ import (
 // ErrGone means that the source itself is no longer there: unplugged, switched off, its server away.
 var ErrGone = errors.New("the source is gone")
 
+// ErrSkipped means that a person gave the source up: what was read of it is all that is wanted. It is told as ErrGone too.
+var ErrSkipped = fmt.Errorf("skipped by the operator: %w", ErrGone)
+
 // Source is what every source can do. What Open gives is also a Linear or a TreeSource.
 type Source interface {
 	Info() Info

@@ -3,6 +3,10 @@ package source
 import (
 	"context"
 	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"aslrescue/engine/source/passes"
 )
 
 // Stretch is a run of bytes of a source.
@@ -12,10 +16,26 @@ type Stretch struct{ Off, Len int64 }
 type Chosen interface {
 	Linear
 	LeftOut() string
+	Wanted() []Stretch // sorted and apart
 }
 
 // Only reads no more of src than wanted, which is sorted and apart. why says who chose that, and by what.
-func Only(src Linear, wanted []Stretch, why string) Chosen { return &only{src, wanted, why} }
+func Only(src Linear, wanted []Stretch, why string) Chosen {
+	o := &only{src, wanted, why}
+	if raw, ok := src.(Raw); ok { // reading by passes is told what is wanted
+		return &onlyRaw{o, raw}
+	}
+	return o
+}
+
+type onlyRaw struct {
+	*only
+	raw Raw
+}
+
+func (o *onlyRaw) Try(ctx context.Context, buf []byte, r passes.Read) (passes.Result, unix.Errno, error) {
+	return o.raw.Try(ctx, buf, r)
+}
 
 type only struct {
 	Linear
@@ -24,6 +44,8 @@ type only struct {
 }
 
 func (o *only) LeftOut() string { return o.why }
+
+func (o *only) Wanted() []Stretch { return o.wanted }
 
 // Read reads what is wanted of a range, one part after the other.
 func (o *only) Read(ctx context.Context, buf []byte, off int64) (n int, gaps []Gap, err error) {

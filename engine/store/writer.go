@@ -35,8 +35,8 @@ type Writer struct {
 	leaned map[artifact.Digest]bool // blocks that Known relies on: whether they are there; Known's
 	lost   []artifact.Digest
 
-	segBlocks []format.SealedBlock // committed, in no segment yet; Commit's
-	resumed   []format.SealedBlock // those an earlier writer left; they do not change
+	segBlocks []format.SealedBlock      // committed, in no segment yet; Commit's
+	resumed   map[artifact.Ref]location // what stands in blocks that an earlier writer left and no segment held; it does not change
 }
 
 // Begin begins an intake. Nonce and Key of begin are set here.
@@ -73,7 +73,7 @@ func (s *Store) Resume(ctx context.Context, id format.ID, clock int64) (*Writer,
 		return nil, format.IntakeState{}, err
 	}
 	in := *s.st.intakes[id]
-	w.segBlocks, w.resumed = slices.Clone(in.Blocks), in.Blocks
+	w.segBlocks, w.resumed = slices.Clone(in.Blocks), map[artifact.Ref]location{}
 	for _, b := range in.Blocks {
 		entries, err := format.DecodeEntries(b.Entries)
 		if err != nil {
@@ -81,6 +81,7 @@ func (s *Store) Resume(ctx context.Context, id format.ID, clock int64) (*Writer,
 		}
 		for _, e := range entries {
 			w.own[0][e.Ref.Digest] = struct{}{}
+			w.resumed[e.Ref] = location{block: b.ID, entry: e}
 		}
 	}
 	return w, in, s.openView(ctx, w)
@@ -420,16 +421,8 @@ func (w *Writer) End(ctx context.Context, why string) error {
 
 // Get reads an artifact of the unfinished intake, or of what it may count as known. It is the writer's own look beyond any snapshot.
 func (w *Writer) Get(ctx context.Context, ref artifact.Ref) ([]byte, error) {
-	for _, b := range w.resumed {
-		entries, err := format.DecodeEntries(b.Entries)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if e.Ref == ref {
-				return w.s.readCopy(ctx, location{block: b.ID, entry: e})
-			}
-		}
+	if l, ok := w.resumed[ref]; ok {
+		return w.s.readCopy(ctx, l)
 	}
 	data, _, err := w.s.Beyond().Get(ctx, ref)
 	return data, err

@@ -7,6 +7,8 @@
 package passes
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"aslrescue/engine/source/mapfile"
@@ -149,7 +151,16 @@ func Continue(m *mapfile.Map, o Options, phase Phase, pass int, pos int64) *Plan
 		phase, pass = Copying, 1 // there may be more to do now: retries, another domain
 		pos = -1
 	}
+	if before, again := p.needed(phase); again {
+		phase, pass, pos = before, 1, -1
+		if phase == Copying {
+			pass = lastCopy
+		}
+	}
 	p.enter(phase, max(1, pass))
+	if phase != Copying && phase != Retrying {
+		pos = -1 // the map tells what was done
+	}
 	if pos >= 0 && pos <= p.end {
 		p.pos = pos
 	}
@@ -158,6 +169,24 @@ func Continue(m *mapfile.Map, o Options, phase Phase, pass int, pos int64) *Plan
 		p.cluster = MinCluster
 	}
 	return p
+}
+
+// needed gives an earlier phase that has something to do. What a bad landing set aside, an interrupted reading may not have told.
+func (p *Planner) needed(phase Phase) (Phase, bool) {
+	rank := func(x Phase) int { return strings.IndexByte("?*/-+", byte(x)) }
+	for _, n := range []struct {
+		phase  Phase
+		status mapfile.Status
+	}{{Copying, mapfile.NonTried}, {Trimming, mapfile.NonTrimmed}, {Scraping, mapfile.NonScraped}} {
+		if rank(n.phase) < rank(phase) && p.has(n.status) {
+			return n.phase, true
+		}
+	}
+	return phase, false
+}
+
+func (p *Planner) has(s mapfile.Status) bool {
+	return slices.ContainsFunc(p.m.Blocks, func(b mapfile.Block) bool { return b.Status == s })
 }
 
 func (p *Planner) exclude() {
@@ -214,6 +243,11 @@ func (p *Planner) Blocks(off, end int64) (out []mapfile.Block) {
 	return out
 }
 
+// Complete tells whether all was read.
+func (p *Planner) Complete() bool {
+	return len(p.m.Blocks) == 0 || len(p.m.Blocks) == 1 && p.m.Blocks[0].Status == mapfile.Finished
+}
+
 // At is where the planner is.
 func (p *Planner) At() (phase Phase, pass int, pos int64) { return p.phase, p.pass, p.pos }
 
@@ -251,6 +285,8 @@ func (p *Planner) next() (Phase, int) {
 	switch {
 	case p.phase == Copying && p.pass < lastCopy:
 		return Copying, p.pass + 1
+	case p.phase == Copying && p.has(mapfile.NonTried): // behind where an interrupted reading went on
+		return Copying, lastCopy
 	case p.phase == Copying && !p.o.NoTrim:
 		return Trimming, 1
 	case (p.phase == Copying || p.phase == Trimming) && !p.o.NoScrape:

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aslrescue/engine/source"
+	"aslrescue/engine/source/passes"
 )
 
 // Region is the unit in bytes in which a Pattern is zero or not.
@@ -262,4 +263,42 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (int, error) {
 	}
 	r.Pattern.Fill(p[:n], off)
 	return n, end
+}
+
+// Disk is a Linear that is read piece by piece, as devices are: a piece that touches a bad range fails as a whole.
+type Disk struct {
+	*Linear
+	OnTry func(r passes.Read) error // if set, called first; an error ends the reading
+}
+
+var _ source.Raw = (*Disk)(nil)
+
+// NewDisk makes a disk of c.
+func NewDisk(c Config) *Disk { return &Disk{Linear: NewLinear(c)} }
+
+// Try is as source.Raw says. Each piece counts as a Read.
+func (d *Disk) Try(ctx context.Context, buf []byte, r passes.Read) (res passes.Result, errno unix.Errno, err error) {
+	if d.OnTry != nil {
+		if err := d.OnTry(r); err != nil {
+			return res, 0, err
+		}
+	}
+	for res.Good < r.Len {
+		off, n := r.Piece(res.Good)
+		got, gaps, err := d.Read(ctx, buf[off-r.Off:][:n], off)
+		switch {
+		case err != nil:
+			return res, 0, err
+		case int64(got) < n:
+			return res, 0, source.ErrShort
+		case len(gaps) > 0:
+			for i := range buf[off-r.Off:][:n] {
+				buf[off-r.Off+int64(i)] = 0xbd // what a failed read leaves behind means nothing
+			}
+			res.Bad = n
+			return res, unix.EIO, nil
+		}
+		res.Good += n
+	}
+	return res, 0, nil
 }

@@ -126,6 +126,7 @@ type Passes struct {
 	Pass  int            `cbor:"pass"`            // within the phase, from 1
 	Pos   int64          `cbor:"pos"`             // where the pass is
 	Loose []byte         `cbor:"loose,omitempty"` // super-blocks whose cuts are not final: see section 8
+	Open  []LooseRange   `cbor:"open,omitempty"`  // of the page being filled, if it is loose
 	Edits []PageEdit     `cbor:"edits,omitempty"` // pages that replace those of the map
 	Fault []artifact.Ref `cbor:"fault,omitempty"` // fault pages so far
 	Tail  []Fault        `cbor:"tail,omitempty"`  // rows since

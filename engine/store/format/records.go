@@ -98,6 +98,12 @@ func (c Counts) Add(d Counts) Counts {
 		c.Known + d.Known, c.Stored + d.Stored, c.Files + d.Files, c.Failed + d.Failed}
 }
 
+// Sub takes d away again.
+func (c Counts) Sub(d Counts) Counts {
+	return Counts{c.Data - d.Data, c.Zero - d.Zero, c.Unreadable - d.Unreadable, c.Untried - d.Untried, c.New - d.New,
+		c.Known - d.Known, c.Stored - d.Stored, c.Files - d.Files, c.Failed - d.Failed}
+}
+
 // MapState is how far a map is: everything before Next is in Nodes, Pages and Ranges.
 type MapState struct {
 	Next   int64           `cbor:"next"`             // offset of the next byte, a multiple of the super-block
