@@ -44,7 +44,7 @@ type Options struct {
 	Resume      *format.ID    // the unfinished intake to go on with
 	ID          format.ID     // of a new intake; zero: NewID()
 	AckEvery    time.Duration // how long work may stay unacknowledged; 0 is a second, negative is after every block
-	ForceAfter  time.Duration // an unfinished block is sealed after so long; 0 is ten seconds, negative is never
+	ForceAfter  time.Duration // an unfinished block is sealed after so long; 0 is six seconds, negative is never
 	Chunk       chunk.Params  // zero: chunk.Default()
 	Avoid       Folder        // the store's own, which no source may hold; zero where it is none
 	Clock       func() time.Time
@@ -189,7 +189,7 @@ func prepare(ctx context.Context, s *store.Store, sources []source.Source, o Opt
 		o.AckEvery = time.Second
 	}
 	if o.ForceAfter == 0 {
-		o.ForceAfter = 10 * time.Second
+		o.ForceAfter = 6 * time.Second
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -659,7 +659,22 @@ func (r *runner) squeeze(ctx context.Context, in <-chan *unit) error {
 }
 
 func (r *runner) pack(ctx context.Context, p *packer, packing <-chan *unit, forced func()) error {
-	for u := range packing {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for more := true; more; {
+		var u *unit
+		select {
+		case u, more = <-packing:
+		case <-tick.C: // a disk may hang, and nothing come for a long time
+			if err := p.overdue(); err != nil {
+				return err
+			}
+			forced()
+			continue
+		}
+		if !more {
+			break
+		}
 		select {
 		case <-u.packed:
 		case <-ctx.Done():

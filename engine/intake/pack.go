@@ -170,6 +170,15 @@ func (p *packer) unit(u *unit) error {
 	return nil
 }
 
+// overdue ends a block that has waited for too long.
+func (p *packer) overdue() error {
+	if p.cur == nil || p.state == nil || p.force <= 0 || time.Since(p.since) <= p.force {
+		return nil
+	}
+	p.forced++
+	return p.end()
+}
+
 func (p *packer) begin() error {
 	buf, err := p.blocks.get(p.ctx)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aslrescue/engine/source"
+	"aslrescue/engine/source/passes"
 	"aslrescue/engine/store"
 	"aslrescue/tui/ask"
 )
@@ -118,12 +119,11 @@ func (m *Meter) read(name string, from time.Time, n int) {
 // Skipper is a source that a person can give up.
 type Skipper interface{ Skip() }
 
-// errSkipped ends a source as a device that is gone does: what was read before stands, the rest is a gap.
-var errSkipped = fmt.Errorf("skipped by the operator: %w", source.ErrGone)
-
 // Source measures src, and lets it be skipped if it is linear.
 func (m *Meter) Source(src source.Source) source.Source {
 	switch s := src.(type) {
+	case source.Raw:
+		return &raw{linear: linear{Linear: s, m: m}, r: s}
 	case source.Linear:
 		return &linear{Linear: s, m: m}
 	case source.TreeSource:
@@ -142,7 +142,7 @@ func (l *linear) Skip() { l.skipped.Store(true) }
 
 func (l *linear) Read(ctx context.Context, buf []byte, off int64) (int, []source.Gap, error) {
 	if l.skipped.Load() {
-		return 0, nil, errSkipped
+		return 0, nil, source.ErrSkipped
 	}
 	from := l.m.now()
 	n, gaps, err := l.Linear.Read(ctx, buf, off)
@@ -152,6 +152,22 @@ func (l *linear) Read(ctx context.Context, buf []byte, off int64) (int, []source
 	}
 	l.m.read(l.Info().Name, from, n-int(missing))
 	return n, gaps, err
+}
+
+type raw struct {
+	linear
+	r source.Raw
+}
+
+// Try is as source.Raw says.
+func (r *raw) Try(ctx context.Context, buf []byte, rd passes.Read) (passes.Result, unix.Errno, error) {
+	if r.skipped.Load() {
+		return passes.Result{}, 0, source.ErrSkipped
+	}
+	from := r.m.now()
+	res, errno, err := r.r.Try(ctx, buf, rd)
+	r.m.read(r.Info().Name, from, int(res.Good))
+	return res, errno, err
 }
 
 type tree struct {
