@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -56,41 +57,67 @@ func newJudge(f *Facts, p *Policy) *judge {
 	for i := range f.Pools {
 		j.stands = append(j.stands, Stand(&f.Pools[i], f.ZFS, p.HostID))
 	}
-	for i := range f.Disks {
-		if d := &f.Disks[i]; d.named(p.Sources) {
-			j.sources = append(j.sources, d)
-		}
+	for _, name := range f.Named(*p) {
+		j.sources = append(j.sources, j.disk(name))
 	}
 	return j
 }
 
-// named tells whether one of the words means the disk: its serial, its WWN, its stable name or a path of today. A * stands for anything.
+// Named are the disks that the policy means as sources, by the names they have now.
+func (f *Facts) Named(p Policy) []string {
+	var names []string
+	for i := range f.Disks {
+		if d := &f.Disks[i]; d.named(p.Sources) && !d.named(p.Exclude) {
+			names = append(names, d.Name)
+		}
+	}
+	return names
+}
+
+// named tells whether one of the words means the disk, or something on it.
 func (d *Disk) named(words []string) bool {
 	return slices.ContainsFunc(words, func(w string) bool {
-		for _, name := range []string{d.Serial, d.WWN, d.ID, d.Path, "/dev/disk/by-id/" + d.ID} {
-			if name != "" && name != "/dev/disk/by-id/" && matches(w, name) {
-				return true
-			}
+		kind, pattern, ok := strings.Cut(w, ":")
+		if !ok || strings.HasPrefix(w, "/") {
+			kind, pattern = "path", w
 		}
-		return slices.ContainsFunc(d.Parts, func(p Part) bool { return matches(w, p.Path) })
+		return slices.ContainsFunc(d.called(kind), func(name string) bool {
+			if kind != "path" { // only there does * end at a slash
+				name, pattern = strings.ReplaceAll(name, "/", "|"), strings.ReplaceAll(pattern, "/", "|")
+			}
+			if kind == "wwn" || kind == "uuid" {
+				name, pattern = strings.ToLower(name), strings.ToLower(pattern)
+			}
+			hit, err := path.Match(pattern, name)
+			return err == nil && hit && name != "" // what a disk does not have is never meant, not even by *
+		})
 	})
 }
 
-// matches compares with a pattern in which * stands for any letters.
-func matches(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == s
-	}
-	rest, ok := strings.CutPrefix(s, parts[0])
-	for _, mid := range parts[1 : len(parts)-1] {
-		i := strings.Index(rest, mid)
-		if !ok || i < 0 {
-			return false
+// called are the names of one kind that a disk goes by.
+func (d *Disk) called(kind string) []string {
+	var names []string
+	switch kind {
+	case "serial":
+		return []string{d.Serial}
+	case "wwn":
+		return []string{d.WWN}
+	case "model":
+		return []string{d.Model}
+	case "label":
+		d.each(func(_ string, c *Content) { names = append(names, c.Label) })
+	case "uuid":
+		d.each(func(_ string, c *Content) { names = append(names, c.UUID) })
+	case "path":
+		names = []string{d.Path}
+		if d.ID != "" {
+			names = append(names, "/dev/disk/by-id/"+d.ID)
 		}
-		rest = rest[i+len(mid):]
+		for _, p := range d.Parts {
+			names = append(names, p.Path)
+		}
 	}
-	return ok && len(parts[len(parts)-1]) <= len(rest) && strings.HasSuffix(rest, parts[len(parts)-1])
+	return names
 }
 
 // rule is one line of the table of modes. The first that is taken decides; the others are weighed all the same, so that each

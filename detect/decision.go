@@ -7,7 +7,8 @@ type Policy struct {
 	Endpoint   string   `json:"endpoint,omitempty"`
 	Pin        string   `json:"pin,omitempty"`      // of the endpoint's key, "sha256:<64 hex>"
 	Approved   []string `json:"approved,omitempty"` // pools that may be imported without asking: GUIDs, or names
-	Sources    []string `json:"sources,omitempty"`  // what is to be taken in: serials, WWNs, paths; empty: not known yet
+	Sources    []string `json:"sources,omitempty"`  // what is to be taken in: serial:…, wwn:…, model:…, label:…, uuid:…, or a path, each a pattern; empty: not known yet
+	Exclude    []string `json:"exclude,omitempty"`  // what of it is left alone all the same
 	HostID     HostID   `json:"hostid,omitempty"`   // the one our own imports use; 0: none
 	Need       int64    `json:"need,omitempty"`     // bytes the sources have together, if it is known better than from Sources
 	Mistakes   []string `json:"mistakes,omitempty"` // in config files; defaults stand in their place

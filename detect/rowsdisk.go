@@ -20,7 +20,7 @@ func (j *judge) disks() []Row {
 	rows := fine(fmt.Sprintf("%s, %s: %s", count(j.f.Disks, "disk", "disks"), size(all), strings.Join(found, ", ")), "Each that wants attention has rows of its own below.")
 	for _, w := range j.p.Sources {
 		if !slices.ContainsFunc(j.f.Disks, func(d Disk) bool { return d.named([]string{w}) }) && !strings.HasPrefix(w, "/") {
-			rows = append(rows, Row{ID: "disks.source", What: "Disk of the config", Found: Printable(w) + " is not here", Verdict: STOP,
+			rows = append(rows, Row{ID: "disks.source", What: "Disk of the config", Found: "none is " + Printable(w), Verdict: STOP,
 				Why: "The config names it as a source.", Next: []string{"plug it in, then look again", "mend the config, if it was replaced"}})
 		}
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -41,7 +43,7 @@ func endpoint(ctx context.Context, m *Machine, w Wish) (finding, error) {
 		return nil, errors.New("it is no https:// address: whether it works is proved when the store is opened")
 	}
 	e := detect.Endpoint{URL: w.Policy.Endpoint}
-	server, local := m.ask(ctx, &e, host, port, w.Policy.Pin)
+	server, local := m.ask(ctx, &e, host, port, w)
 	return func(f *detect.Facts) {
 		f.Endpoint = &e
 		if server != 0 {
@@ -56,12 +58,12 @@ func endpoint(ctx context.Context, m *Machine, w Wish) (finding, error) {
 }
 
 // ask goes as far as it can and notes where it ended. It gives what time the server says it is, and what time it was here.
-func (m *Machine) ask(ctx context.Context, e *detect.Endpoint, host, port, pin string) (server, local int64) {
+func (m *Machine) ask(ctx context.Context, e *detect.Endpoint, host, port string, w Wish) (server, local int64) {
 	fail := func(at detect.EndpointStage, err error) (int64, int64) {
 		e.Stage, e.Err = at, plainNet(err)
 		return 0, 0
 	}
-	conn, err := m.Dial(ctx, "tcp", net.JoinHostPort(host, port))
+	conn, err := m.reach(ctx, w.Proxy, net.JoinHostPort(host, port))
 	if err != nil {
 		var d *net.DNSError
 		if errors.As(err, &d) {
@@ -73,7 +75,10 @@ func (m *Machine) ask(ctx context.Context, e *detect.Endpoint, host, port, pin s
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	e.Addr = conn.RemoteAddr().String()
-	_, pem := m.roots()
+	_, pem, err := m.roots(w.CA)
+	if err != nil && w.Policy.Pin == "" {
+		return fail(detect.AtTLS, err)
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	secure := tls.Client(conn, &tls.Config{
@@ -82,7 +87,7 @@ func (m *Machine) ask(ctx context.Context, e *detect.Endpoint, host, port, pin s
 		VerifyPeerCertificate: nil,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			e.Cert = certificate(s.PeerCertificates[0])
-			return judgeCert(e.Cert, s.PeerCertificates, roots, host, pin, m.Clock.Now())
+			return judgeCert(e.Cert, s.PeerCertificates, roots, host, w.Policy.Pin, m.Clock.Now())
 		},
 	})
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -128,6 +133,37 @@ func (m *Machine) ask(ctx context.Context, e *detect.Endpoint, host, port, pin s
 		e.Stage, e.Protocol, e.Domain, e.StoreID = detect.Answered, caps.Protocol, caps.Domain, caps.StoreID
 	}
 	return server, local
+}
+
+// reach connects, by a proxy if there is one.
+func (m *Machine) reach(ctx context.Context, proxy, addr string) (net.Conn, error) {
+	if proxy == "" {
+		return m.Dial(ctx, "tcp", addr)
+	}
+	u, err := url.Parse(proxy)
+	if err != nil || u.Scheme != "http" {
+		return nil, fmt.Errorf("the way by %s is tried only when the store is opened", proxy)
+	}
+	conn, err := m.Dial(ctx, "tcp", u.Host)
+	if err != nil {
+		return nil, fmt.Errorf("the proxy %s: %w", u.Host, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
+	err = req.Write(conn)
+	var res *http.Response
+	if err == nil {
+		res, err = http.ReadResponse(bufio.NewReader(conn), req) // nothing follows: the endpoint is silent until it is spoken to
+	}
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("the proxy %s says %s", u.Host, res.Status)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 func certificate(c *x509.Certificate) *detect.Cert {

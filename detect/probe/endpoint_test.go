@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -142,6 +143,68 @@ func TestAPinnedKeyIsEnough(t *testing.T) {
 	f.file("/etc/ssl/certs/ca-certificates.crt", "")
 	f.clock.now = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 	if e := f.once().Facts.Endpoint; e.Stage != detect.Answered {
+		t.Errorf("%+v", e)
+	}
+}
+
+// The house's own authority comes from a file of the config.
+func TestAFurtherAuthority(t *testing.T) {
+	f, _ := served(t, capable)
+	own := string(must(os.ReadFile(f.path("/etc/ssl/certs/ca-certificates.crt"))))
+	f.file("/etc/ssl/certs/ca-certificates.crt", "")
+	f.wish.CA = "/etc/asl/ca.pem"
+	u := f.once()
+	if p, _ := u.Facts.Probe("tls-roots"); p.State != detect.Failed || !strings.Contains(p.Why, "/etc/asl/ca.pem: no such file") {
+		t.Errorf("%+v", p)
+	}
+	if e := u.Facts.Endpoint; e.Stage != detect.AtTLS || !strings.Contains(e.Err, "/etc/asl/ca.pem") {
+		t.Errorf("%+v", e)
+	}
+	f.file("/etc/asl/ca.pem", own)
+	u = f.once()
+	if e := u.Facts.Endpoint; e.Stage != detect.Answered || u.Facts.Roots.Count != 1 {
+		t.Errorf("%+v, %+v", e, u.Facts.Roots)
+	}
+}
+
+func TestByAProxy(t *testing.T) {
+	f, s := served(t, capable)
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.Host)
+		if len(asked) == 2 {
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		there, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		here, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = here.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n"))
+		go func() { _, _ = io.Copy(there, here); _ = there.Close() }()
+		go func() { _, _ = io.Copy(here, there); _ = here.Close() }()
+	}))
+	defer proxy.Close()
+	f.Dial = (&net.Dialer{}).DialContext
+	f.wish.Proxy = proxy.URL
+	u := f.once()
+	if e := u.Facts.Endpoint; e.Stage != detect.Answered || len(asked) != 1 || asked[0] != "CONNECT example.com:443" {
+		t.Errorf("%+v, asked %q", e, asked)
+	}
+	if d := u.Facts.Network.DNS; d.Name != "127.0.0.1" {
+		t.Errorf("%+v", d)
+	}
+	if e := f.once().Facts.Endpoint; e.Stage != detect.AtConnect || !strings.Contains(e.Err, "407") {
+		t.Errorf("%+v", e)
+	}
+	f.wish.Proxy = "socks5://127.0.0.1:9"
+	if e := f.once().Facts.Endpoint; e.Stage != detect.AtConnect || !strings.Contains(e.Err, "only when the store is opened") {
 		t.Errorf("%+v", e)
 	}
 }

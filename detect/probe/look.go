@@ -17,6 +17,8 @@ import (
 type Wish struct {
 	Policy   detect.Policy
 	StateDir string
+	CA       string // file with further certificates of authorities; empty: none
+	Proxy    string // http://HOST:PORT that leads to the endpoint; empty: none
 
 	PoolsOnly bool // pools, disks and what lies on them, and nothing else
 
@@ -236,7 +238,7 @@ func (l *loop) network() {
 	l.start("network", func(ctx context.Context) (finding, error) { return network(ctx, m) })
 	l.start("clock", func(ctx context.Context) (finding, error) { return clock(ctx, m) })
 	l.start("dns", func(ctx context.Context) (finding, error) { return dns(ctx, m, w) })
-	l.start("tls-roots", func(ctx context.Context) (finding, error) { return tlsRoots(ctx, m) })
+	l.start("tls-roots", func(ctx context.Context) (finding, error) { return tlsRoots(ctx, m, w) })
 	if w.Policy.Endpoint == "" {
 		l.drop("endpoint")
 		return

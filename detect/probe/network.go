@@ -101,6 +101,13 @@ func endpointHost(endpoint string) (host, port string) {
 
 func dns(ctx context.Context, m *Machine, w Wish) (finding, error) {
 	host, _ := endpointHost(w.Policy.Endpoint)
+	if host != "" && w.Proxy != "" { // the proxy looks up the endpoint
+		u, err := url.Parse(w.Proxy)
+		if err != nil {
+			return nil, err
+		}
+		host = u.Hostname()
+	}
 	if host == "" {
 		return func(*detect.Facts) {}, nil
 	}
@@ -143,17 +150,29 @@ func bundles() []string {
 	return []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem", "/etc/ca-certificates/extracted/tls-ca-bundle.pem"}
 }
 
-func (m *Machine) roots() (path string, pem []byte) {
+// roots are the certificates of this system, and those of one more file.
+func (m *Machine) roots(more string) (path string, pem []byte, err error) {
 	for _, p := range bundles() {
 		if b, err := readFile(m, p); err == nil {
-			return p, b
+			path, pem = p, b
+			break
 		}
 	}
-	return "", nil
+	if more != "" {
+		b, err := readFile(m, more)
+		if err != nil {
+			return path, pem, fmt.Errorf("certificates of %s: %s", more, plainError(err))
+		}
+		pem = append(append(pem, '\n'), b...)
+	}
+	return path, pem, nil
 }
 
-func tlsRoots(_ context.Context, m *Machine) (finding, error) {
-	p, pem := m.roots()
+func tlsRoots(_ context.Context, m *Machine, w Wish) (finding, error) {
+	p, pem, err := m.roots(w.CA)
+	if err != nil {
+		return nil, err
+	}
 	r := detect.Roots{Path: p, Count: strings.Count(string(pem), "-----BEGIN CERTIFICATE-----")}
 	return func(f *detect.Facts) { f.Roots = &r }, nil
 }

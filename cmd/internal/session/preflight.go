@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +30,7 @@ func LookWish(where config.Where, flags ...config.Flag) probe.Wish {
 	c, err := config.Load(where, flags...)
 	p := c.Policy(err)
 	p.HostID = OurHostID(c.DomainID)
-	return probe.Wish{Policy: p, StateDir: StateDir}
+	return probe.Wish{Policy: p, StateDir: StateDir, CA: c.RemoteCA, Proxy: c.RemoteProxy}
 }
 
 // ThisMachine is what probes look at.
@@ -255,23 +254,4 @@ func replaceFile(file string, text []byte, durable bool) error {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return nil
-}
-
-// Refuse is why an unattended run does not go on by itself: exit 4 with the reasons.
-func Refuse(d detect.Decision) error {
-	what := "the preflight table has STOP rows"
-	var next []string
-	for _, r := range d.Rows {
-		if r.Verdict == detect.STOP {
-			next = append(next, fmt.Sprintf("%s: %s", r.What, r.Found))
-		}
-	}
-	if len(next) == 0 {
-		what = d.Why
-		for _, m := range d.Missing {
-			next = append(next, m)
-		}
-	}
-	return &report.Error{What: "go on without a person", Err: fmt.Errorf("%w: %s", report.ErrRefused, what), Means: "Nothing was written, and nothing was imported.",
-		Next: append(next, "asl-intake --preflight shows the whole table")}
 }
