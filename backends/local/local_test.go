@@ -305,6 +305,64 @@ func TestUncachedReadsSeeTheMedium(t *testing.T) {
 	}
 }
 
+// TestWhatIsSeenAtOpeningStays: a writer that was killed left a name that is not durable. Whoever opened the store and saw it may build on it.
+func TestWhatIsSeenAtOpeningStays(t *testing.T) {
+	fsys := newStore(t)
+	b, err := local.Open(fsys, "memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"logs/home/1", "snapshots/home/1"} {
+		if err := b.Create(t.Context(), name, []byte("first")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"logs/home/2", "snapshots/home/2"} {
+		f, err := fsys.CreateExcl(name, 0o444)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, werr := f.Write([]byte("second"))
+		if err := errors.Join(werr, f.Sync(), f.Close()); err != nil { // and killed before the folder was synced
+			t.Fatal(err)
+		}
+	}
+	if b, err = local.Open(fsys, "memory"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"logs/home/2", "snapshots/home/2"} {
+		if _, err := b.Stat(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, fsys.CrashAt(fsys.Ops(), memfs.Pattern{}), name, []byte("second"))
+	}
+}
+
+// halfWriter is a medium that takes half of what it is given and says so, and no more.
+type halfWriter struct{ vfs.FS }
+
+type halfFile struct{ vfs.File }
+
+func (h halfWriter) CreateExcl(name string, perm fs.FileMode) (vfs.File, error) {
+	f, err := h.FS.CreateExcl(name, perm)
+	return halfFile{f}, err
+}
+
+func (h halfFile) Write(p []byte) (int, error) { return h.File.Write(p[:len(p)/2]) }
+
+func TestShortWriteIsNoObject(t *testing.T) {
+	b, err := local.Open(halfWriter{newStore(t)}, "memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Create(t.Context(), "logs/home/1", []byte("all of it")); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("Create: %v", err)
+	}
+	if _, err := b.Stat(t.Context(), "logs/home/1"); !errors.Is(err, artifact.ErrNotFound) {
+		t.Errorf("Stat: %v", err)
+	}
+}
+
 // newStore is a store on a fresh medium, all of it durable.
 func newStore(t *testing.T) *memfs.FS { return newStoreWith(t, memfs.Options{}) }
 

@@ -7,7 +7,7 @@ func intakeMutants() []mutant {
 		pack, unit, tree       = "engine/intake/pack.go", "engine/intake/unit.go", "engine/intake/tree.go"
 		maps, resume           = "engine/intake/maps.go", "engine/intake/resume.go"
 	)
-	steps := []step{roundTrip, gaps, same, crashOne, faults, flips, crashTwo, crash}
+	steps := []step{besides, roundTrip, gaps, same, crashOne, faults, flips, crashTwo, crash}
 	missing := []step{gaps, roundTrip, same, faults, crashOne}
 	return []mutant{
 		{"ack: before the unit's own block", pack, []string{"\tp.state, p.stream = u.state, u.stream\n\tp.free(u)", "\tp.free(u)", "\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur", "\tp.state, p.stream = u.state, u.stream\n\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur"}, steps},

@@ -46,8 +46,8 @@ func storeMutants() []mutant {
 		index, merge, rescue = "engine/store/index.go", "engine/store/merge.go", "engine/store/rescue.go"
 		validate             = "engine/store/validate.go"
 	)
-	steps := []step{storeTests, roundTrip, same, writers, crashOne, faults, flips, crashTwo, crash}
-	read := []step{storeTests, roundTrip, restoreTests, flips, sessionTests, crashOne}
+	steps := []step{storeTests, besides, roundTrip, same, writers, crashOne, faults, flips, crashTwo, crash}
+	read := []step{storeTests, besides, roundTrip, restoreTests, sessionTests, flips, crashOne}
 	return []mutant{
 		{"order: a block is durable later than it is said", writer, []string{"err = w.s.b.Create(ctx, \"blocks/\"+id.String(), data)", "late := slices.Clone(data)\n\t\t\terr = nil\n\t\t\tgo func() { time.Sleep(20 * time.Millisecond); _ = w.s.b.Create(ctx, \"blocks/\"+id.String(), late) }()", "\t\"sync\"\n", "\t\"sync\"\n\t\"time\"\n"}, []step{crashOne, faults, crashTwo, crash}},
 		{"order: a segment is created after it stands in the log", writer, []string{

@@ -13,13 +13,14 @@ var (
 	storeTests    = step{pkg: "engine/store"}
 	sessionTests  = step{pkg: "cmd/internal/session"}
 
-	localTests  = step{pkg: "backends/local", run: "Conformance|FilesOnDisk|WhereA|OpenWithout|Foreign|NeitherRename|ReadOnly|SameBytes|Cached|Uncached|Renam|Cleanup|Full"}
+	localTests  = step{pkg: "backends/local", run: "Conformance|FilesOnDisk|WhereA|OpenWithout|Foreign|NeitherRename|ReadOnly|SameBytes|Cached|Uncached|Renam|Cleanup|Full|SeenAtOpening|ShortWrite"}
 	localFaults = step{pkg: "backends/local", run: "Trace|EveryOperationFails"}
 	localPower  = step{pkg: "backends/local", run: "Power"}
 
 	roundTrip = step{pkg: "engine/intake", run: "TestRoundTrip|TestEncoder"}
 	same      = step{pkg: "engine/intake", run: "TestSameBlocks|TestInterrupted"}
 	writers   = step{pkg: "engine/intake", run: "TestWriters|TestFenced"}
+	besides   = step{pkg: "engine/intake", run: "TestReadBack|TestLost|TestDamageWhile|TestShrunk"}
 	gaps      = step{pkg: "engine/intake", run: "TestBad|TestSourcesThatGo|TestStreamThatBreaks|TestTreeThatGoes|TestGapsAfter"}
 	faults    = step{pkg: "engine/intake", run: "TestKilled|TestFaults", long: true}
 	flips     = step{pkg: "engine/intake", run: "TestFlips", long: true}

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"aslrescue/backends/local"
 	"aslrescue/engine/artifact"
@@ -509,6 +511,11 @@ func TestPartHeads(t *testing.T) {
 			t.Errorf("a part %s passes", what)
 		}
 	}
+	wrong := hash
+	wrong[0]++
+	if again := reopen(t, replace(t, fsys, partFile(last+1), build(wrong, seq, func(*format.PartHead) {}))); !errors.Is(again.Broken(), store.ErrBroken) {
+		t.Errorf("a part that chains to a record that there is not, and says so, passes: %v", again.Broken())
+	}
 	// After a torn part only one that supersedes it counts.
 	whole := build(hash, seq, func(*format.PartHead) {})
 	torn := replace(t, fsys, partFile(last+1), whole[:len(whole)-9])
@@ -517,6 +524,66 @@ func TestPartHeads(t *testing.T) {
 		again := reopen(t, replace(t, torn, partFile(last+2), next))
 		if good != (again.Broken() == nil) {
 			t.Errorf("part %d is torn, the next says it supersedes %d: %v", last+1, supersedes, again.Broken())
+		}
+	}
+}
+
+// TestTornOnlyInTheCache: a part that the cache shows cut and the medium otherwise is no end of the log.
+func TestTornOnlyInTheCache(t *testing.T) {
+	_, s := newStore(t)
+	if err := say(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	_, last := s.Position()
+	w := &uncached{Backend: s.Backend(), part: last, cut: 51}
+	again, err := store.Open(t.Context(), w, store.Options{})
+	if err == nil {
+		t.Errorf("the log ends before what the medium holds: %v", said(again))
+	}
+	if w.asked == 0 {
+		t.Error("the medium was not asked")
+	}
+}
+
+// uncached is a place whose cache shows a part of the log cut.
+type uncached struct {
+	store.Backend
+	part  uint64
+	cut   int64
+	asked int
+}
+
+func (u *uncached) Open(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	r, err := u.Backend.Open(ctx, name, off, n)
+	if k, ok := store.PartNumber(name); err != nil || !ok || k != u.part {
+		return r, err
+	}
+	if store.WantsUncached(ctx) {
+		u.asked++
+		return r, nil
+	}
+	return io.NopCloser(io.LimitReader(r, u.cut)), nil
+}
+
+// TestReadErrorIsNoVerdict: a part that cannot be read now is neither the end of the log nor damage.
+func TestReadErrorIsNoVerdict(t *testing.T) {
+	_, s := newStore(t)
+	for i := range 3 {
+		if err := say(t.Context(), s, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, last := s.Position()
+	for n := uint64(1); n <= last; n++ {
+		w := &watched{Backend: s.Backend(), read: func(name string, r io.ReadCloser) io.ReadCloser {
+			if k, ok := store.PartNumber(name); ok && k == n {
+				return io.NopCloser(iotest.ErrReader(syscall.EIO))
+			}
+			return r
+		}}
+		again, err := store.Open(t.Context(), w, store.Options{})
+		if !errors.Is(err, syscall.EIO) || errors.Is(err, store.ErrBroken) || errors.Is(err, artifact.ErrDamaged) {
+			t.Errorf("part %d cannot be read: %v, %v", n, again, err)
 		}
 	}
 }

@@ -333,3 +333,35 @@ func TestDamagedCopies(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDamageIsRemembered: a block that was found damaged once is not built upon again, though it reads well now: the same artifacts get
+// another generation.
+func TestDamageIsRemembered(t *testing.T) {
+	_, s := newStore(t)
+	snapshot(t, s, 1, "one", "two")
+	bad := "blocks/" + s.Segments()[0].Blocks[0].String()
+	if err := s.ReportDamage(t.Context(), []format.DamagedObject{{Name: bad, Why: "a cable"}}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := sealBlock(t.Context(), begin(t, s, 2), "one", "two")
+	if err != nil || b.Generation != 1 || "blocks/"+b.ID.String() == bad {
+		t.Errorf("generation %d: %v", b.Generation, err)
+	}
+}
+
+// TestLostBlocksAreNotKnown: what lies in a block that is gone or cut is not known, and the block is named.
+func TestLostBlocksAreNotKnown(t *testing.T) {
+	for name, hurt := range map[string][]byte{"gone": nil, "cut": []byte("a few bytes")} {
+		fsys, s := newStore(t)
+		snapshot(t, s, 1, "one", "two")
+		id := s.Segments()[0].Blocks[0]
+		s = reopen(t, replace(t, fsys, "blocks/"+id.String()[:2]+"/"+id.String(), hurt))
+		w := begin(t, s, 2)
+		if known, err := w.Known(t.Context(), artifact.Sum([]byte("one")).Digest); known || err != nil {
+			t.Errorf("%s: known %v, %v", name, known, err)
+		}
+		if lost := w.Lost(); len(lost) != 1 || lost[0] != id {
+			t.Errorf("%s: lost are %v, want %v", name, lost, id)
+		}
+	}
+}

@@ -596,3 +596,30 @@ func TestHostileCountsAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestObjectsUnderAnotherName: an object that is whole is not what another name says.
+func TestObjectsUnderAnotherName(t *testing.T) {
+	other := artifact.HashBytes([]byte("other"))
+	_, _, err := DecodeBlock(other, goldenBlock().Seal(0))
+	wantErr(t, "block", err, artifact.ErrDamaged)
+	rows, entries := goldenSegment()
+	segment, err := EncodeSegment(0, rows, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = DecodeSegment(other, segment)
+	wantErr(t, "segment", err, artifact.ErrDamaged)
+}
+
+// TestBlockEndsAtItsDirectory: between the last artifact and the directory there is nothing, whatever the header says.
+func TestBlockEndsAtItsDirectory(t *testing.T) {
+	good := bytes.Clone(goldenBlock().Seal(0))
+	at := le.Uint64(good[40:])
+	dir := good[at : len(good)-BlockTrailer]
+	for _, n := range []int{1, 8, 4096} {
+		b := slices.Concat(good[:at], make([]byte, n), good[at:])
+		b = rehead(b, BlockHeaderSize, dir, func(h []byte) { le.PutUint64(h[40:], at+uint64(n)) })
+		_, _, err := DecodeBlock(artifact.HashBytes(b), b)
+		wantErr(t, fmt.Sprintf("%d bytes too many", n), err, artifact.ErrDamaged)
+	}
+}
