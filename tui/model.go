@@ -93,7 +93,7 @@ func (m *Model) resume(ph ask.Phase) {
 func (m *Model) Init() tea.Cmd { return tea.Batch(m.screens[m.at].Entered(), m.tick()) }
 
 func (m *Model) tick() tea.Cmd {
-	return tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg{} })
+	return m.s.After(m.every, tickMsg{})
 }
 
 // Update is as tea.Model says.
@@ -183,6 +183,12 @@ func (m *Model) key(k tea.KeyMsg) tea.Cmd {
 	if k.String() == "ctrl+l" {
 		return tea.ClearScreen
 	}
+	if k.Alt { // Esc and the next key in one breath: on a slow line they cannot be told from Alt
+		k = tea.KeyMsg{Type: tea.KeyEsc}
+	}
+	if m.small() {
+		return nil // what cannot be seen cannot be answered
+	}
 	if m.over != nil {
 		closed, cmd := m.over.Update(k)
 		if closed {
@@ -201,8 +207,8 @@ func (m *Model) key(k tea.KeyMsg) tea.Cmd {
 
 // global are the keys of all screens. None of them hurts.
 func (m *Model) global(k tea.KeyMsg) (tea.Cmd, bool) {
-	if k.Paste || k.Alt {
-		return nil, true // text that was pasted, or an escape that was torn apart, is no command
+	if k.Paste {
+		return nil, true // text that was pasted is no command
 	}
 	name := k.String()
 	switch name {
@@ -286,7 +292,7 @@ func (m *Model) help() *screen.Text {
 		lines = append(lines, "  "+theme.Pad(strings.Join(shown(b), ", "), 18)+" "+b.Help().Desc)
 	}
 	lines = append(lines, "", "# Everywhere")
-	for _, r := range [][2]string{{"1 to 6", "to a step that was seen already"}, {"A, D", "admin and debug"}, {"l", "what was said"}, {"arrows, j, k", "move; PgUp, PgDn, Home, End too"}, {"Esc", "closes what lies over a screen; it does nothing else"},
+	for _, r := range [][2]string{{"1 to 6", "to a step that was seen already"}, {"A, D", "admin and debug"}, {"l", "what was said"}, {"arrows, j, k", "move; PgUp, PgDn, Home, End too"}, {"Esc", "closes what lies over a screen, no more"},
 		{"F4", "other signs, if lines look like letters"}, {"Ctrl-L", "draw again"}, {"q", "leave, with a question"}, {"?", "this"}} {
 		lines = append(lines, "  "+theme.Pad(r[0], 18)+" "+r[1])
 	}
@@ -312,7 +318,7 @@ func (m *Model) View() string {
 func (m *Model) canvas() *theme.Canvas {
 	c := theme.NewCanvas(m.w, m.h, &m.glyphs)
 	a := c.All()
-	if a.W < leastWidth || a.H < leastHeight {
+	if m.small() {
 		a.Wrapped(0, 0, theme.Plain, m.tiny())
 		return c
 	}
@@ -333,6 +339,14 @@ func (m *Model) canvas() *theme.Canvas {
 	m.footer(a.Sub(0, a.H-foot, a.W, foot))
 	return c
 }
+
+func (m *Model) small() bool { return m.w < leastWidth || m.h < leastHeight }
+
+// Text is what is seen, without styles: a line each.
+func (m *Model) Text() string { return m.canvas().Text() }
+
+// At is the step that is seen, and what lies over it.
+func (m *Model) At() (screen.Step, screen.Overlay) { return m.at, m.over }
 
 func (m *Model) tiny() string {
 	j := &m.s.State.Job
@@ -368,10 +382,8 @@ func (m *Model) subject() string {
 		return "THE ENGINE DOES NOT ANSWER: " + event.Printable(s.Lost)
 	case m.s.Place.Path != "":
 		return "to " + event.Printable(m.s.Place.Path) + "   sources READ ONLY"
-	case s.Look.Facts.Host.Name != "":
-		return event.Printable(s.Look.Facts.Host.Name) + "   nothing is changed without your approval"
 	}
-	return "nothing is changed without your approval"
+	return "nothing is changed without approval"
 }
 
 // steps draws where one is. On a narrow screen the names of other steps are left out.

@@ -30,15 +30,21 @@ func (c *Check) Typing() bool { return false }
 // Entered is as Screen says.
 func (c *Check) Entered() tea.Cmd { return nil }
 
+// rows are those that want attention, the gravest first, and then the others in the order of the table.
 func (c *Check) rows() []detect.Row {
-	d := &c.s.State.Look.Decision
-	if !c.short {
-		return d.Rows
-	}
 	var out []detect.Row
-	for _, r := range d.Rows {
-		if r.Verdict == detect.ASK || r.Verdict == detect.STOP || r.Late {
-			out = append(out, r)
+	all := c.s.State.Look.Decision.Rows
+	for _, wanted := range []func(detect.Row) bool{
+		func(r detect.Row) bool { return r.Verdict == detect.STOP },
+		func(r detect.Row) bool { return r.Verdict == detect.ASK },
+		func(r detect.Row) bool {
+			return r.Verdict != detect.STOP && r.Verdict != detect.ASK && (!c.short || r.Late)
+		},
+	} {
+		for _, r := range all {
+			if wanted(r) {
+				out = append(out, r)
+			}
 		}
 	}
 	return out
@@ -69,7 +75,7 @@ func (c *Check) Hint() string {
 	case len(d.Rows) == 0:
 		return "Looking at this machine. Nothing is changed by that."
 	case c.stopped() != "":
-		return "It cannot go on: " + c.stopped() + ". Enter on the row says what to do; r looks again."
+		return "It cannot go on like this. Enter on the STOP row says what to do."
 	case c.s.State.Look.Looking:
 		return "Still looking at some disks; their rows will change. n goes on."
 	case ask+stop > 0:

@@ -65,17 +65,17 @@ func (p *Intake) Hint() string {
 	case ask.Ended:
 		return "It has ended. n shows the report."
 	case ask.Paused:
-		return "Paused. What was read is safe; p goes on, and the machine may even be switched off."
+		return "Paused. What was read is safe. p goes on."
 	case ask.Pausing, ask.Stopping:
 		return "What was read is being sealed ..."
 	}
 	if j.Progress.Stalled() > 0 {
-		return "Waiting for a disk. It is tried again by itself; x skips this source, nothing that was read is lost."
+		return "Waiting for a disk, which is tried again by itself. x skips this source."
 	}
 	if j.Room.FullIn > 0 {
-		return "The place is full in about " + event.Duration(coarse(j.Room.FullIn)) + " at this rate. Then the intake stops, and can go on elsewhere."
+		return "The place is full in about " + event.Duration(coarse(j.Room.FullIn)) + " at this rate; then it stops."
 	}
-	return "Stopping is safe: what is acknowledged survives a power cut, and the same intake goes on from there."
+	return "Stopping is safe, a power cut too: the same intake goes on from there."
 }
 
 // Update is as Screen says.
@@ -247,8 +247,8 @@ func (p *Intake) totals(a theme.Area) int {
 	bar(a.Sub(8, 0, a.W-8-theme.Width(right)-2, 1), done, of, pr)
 	a.Right(0, theme.Bold, right+" ")
 
-	x := a.Put(1, 1, theme.Plain, "Rate "+theme.Pad(event.Rate(pr.Rate()), 11))
-	x = a.Put(x, 1, theme.Plain, "  Left "+theme.Pad(left(j), 21))
+	x := a.Put(1, 1, theme.Plain, "Rate "+theme.Pad(event.Rate(pr.Rate()), 10))
+	x = a.Put(x, 1, theme.Plain, "  Left "+theme.Pad(left(j), 24))
 	p.slowest(a, x+2)
 
 	c := pr.Counts
@@ -262,7 +262,7 @@ func (p *Intake) totals(a theme.Area) int {
 	a.Put(x, 2, style, gaps)
 
 	x = a.Put(1, 3, theme.Plain, "10 min ")
-	w := max(min(a.W-x-34, 60), 8)
+	w := max(min(a.W-x-47, 60), 8)
 	peak := spark(a.Sub(x, 3, w, 1), p.rates, g)
 	x = a.Put(x+w+1, 3, theme.Plain, "peak "+event.Rate(peak))
 	if j.LastGood > 0 && j.Phase == ask.Running && pr.Stage == event.Reading {
@@ -374,7 +374,7 @@ func (p *Intake) sources(a theme.Area, rows int) {
 	if wide {
 		a.Put(a.W-60, 0, theme.Accent, "Serial")
 	}
-	a.Put(a.W-42, 0, theme.Accent, "     Size  State    Done       Rate    Gaps")
+	a.Put(a.W-42, 0, theme.Accent, "     Size  State    Done       Rate   Gaps")
 	p.list.draw(a.Sub(0, 1, a.W, rows), len(j.Plan.Sources), func(l theme.Area, i int, sel bool) {
 		src := j.Plan.Sources[i]
 		s := theme.Plain

@@ -184,7 +184,7 @@ func NewGate(s *Shared, o ask.Offer) (*Gate, tea.Cmd) {
 	if s.Flush != nil {
 		s.Flush()
 	}
-	return g, After(s.Arm, armMsg{o.Hash})
+	return g, s.After(s.Arm, armMsg{o.Hash})
 }
 
 // Title is as Overlay says.
@@ -341,7 +341,7 @@ func sheetLines(o ask.Offer, n int) []styled {
 		}
 	}
 	add(theme.Bold, event.Printable(o.What))
-	if o.Refused != "" {
+	if o.Refused != "" && o.Answered == "" {
 		add(theme.Bad, "Not possible: "+event.Printable(o.Refused))
 	}
 	if o.Answered != "" {
@@ -355,12 +355,15 @@ func sheetLines(o ask.Offer, n int) []styled {
 		if i > 0 {
 			head = ""
 		}
-		text := event.Printable(d.Model) + "  " + event.Printable(d.Serial) + "  " + event.Bytes(d.Size) + "  " + d.Path
-		if d.State != "" && d.State != "online" {
-			text += "  " + d.State
+		tail := "  " + event.Printable(d.Serial)
+		if n >= 70 {
+			tail += "  " + event.Bytes(d.Size) + "  " + d.Path
 		}
-		row2 := theme.Pad(head, 12) + text
-		out = append(out, styled{theme.Cut(row2, n), theme.Plain})
+		if d.State != "" && d.State != "online" {
+			tail += "  " + d.State
+		}
+		model := theme.Cut(event.Printable(d.Model), n-12-theme.Width(tail)) // the serial is never cut: it tells twins apart
+		out = append(out, styled{theme.Pad(head, 12) + model + tail, theme.Plain})
 	}
 	for i, note := range o.Notes {
 		head := "Seen"

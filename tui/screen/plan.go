@@ -89,9 +89,9 @@ func (p *Plan) Hint() string {
 	case p.err != nil:
 		return "There is no plan yet: see above. b goes back, d changes the place."
 	case !p.plan.Forecast.Fits:
-		return "It may not all fit. When the place is full the intake stops, and can go on later."
+		return "It may not all fit. When the place is full the intake stops; it can go on."
 	}
-	return "g starts. Sources are only read; it can be paused or stopped at any time, and goes on from there."
+	return "g starts. Sources are only read. It can be stopped and goes on from there."
 }
 
 // Update is as Screen says.
@@ -105,7 +105,7 @@ func (p *Plan) Update(m tea.Msg) tea.Cmd {
 		if p.s.Flush != nil {
 			p.s.Flush()
 		}
-		return After(p.s.Arm/3, planArm{m.plan.Hash})
+		return p.s.After(p.s.Arm/3, planArm{m.plan.Hash})
 	case planArm:
 		p.armed = p.armed || m.hash == p.plan.Hash && p.err == nil && !p.busy
 	case started:
@@ -278,13 +278,6 @@ func (p *Plan) row(l theme.Area, i int, sel bool) {
 	}
 	text := fmt.Sprintf("%d  %s", i+1, joinNonEmpty("  ", event.Printable(src.Model), event.Printable(src.Serial), event.Printable(src.Path)))
 	l.Fit(2, 0, l.W-13, s, text)
-	if src.Ailing != "" && l.W > 70 {
-		style := theme.Warn
-		if sel {
-			style = s
-		}
-		l.Put(l.W-14-theme.Width(src.Ailing), 0, style, " "+src.Ailing)
-	}
 	size := "size unknown"
 	if src.Size >= 0 {
 		size = event.Bytes(src.Size)
@@ -299,10 +292,11 @@ type fact struct {
 
 func (p *Plan) facts() []fact {
 	f := p.plan.Forecast
-	out := []fact{{"TO", placeText(p.plan.Place) + "; it is written to", theme.Plain}}
+	where := placeText(p.plan.Place)
 	if len(p.plan.Place.Disks) > 0 {
-		out = append(out, fact{"", "on " + joined(p.plan.Place.Disks), theme.Plain})
+		where += ", on " + joined(p.plan.Place.Disks)
 	}
+	out := []fact{{"TO", where + ". This is written to.", theme.Plain}}
 	switch {
 	case f.Bytes < 0:
 		out = append(out, fact{"Expect", f.Why, theme.Plain})
@@ -318,6 +312,11 @@ func (p *Plan) facts() []fact {
 	out = append(out, fact{"Verify", verify + " (v changes it)", theme.Plain})
 	if p.plan.Label != "" {
 		out = append(out, fact{"Label", event.Printable(p.plan.Label), theme.Plain})
+	}
+	for _, src := range p.plan.Sources {
+		if src.Ailing != "" {
+			out = append(out, fact{"Hurt", event.Printable(src.Name+": "+src.Ailing) + "; what reads well is read first", theme.Warn})
+		}
 	}
 	for _, n := range p.plan.Notes {
 		out = append(out, fact{"Note", event.Printable(n), theme.Warn})

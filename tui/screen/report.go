@@ -3,6 +3,7 @@ package screen
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/charmbracelet/bubbles/key"
@@ -40,7 +41,7 @@ func (p *Report) Keys() []key.Binding {
 	if p.report() == nil {
 		return []key.Binding{bindBack()}
 	}
-	out := []key.Binding{keys.Of("what next", "enter"), keys.Of("once more", "g"), keys.Of("export and leave", "e")}
+	out := []key.Binding{keys.Of("what next", "enter"), keys.Of("sources", "g"), keys.Of("export and leave", "e")}
 	if p.report().Result == event.Complete {
 		out = append(out, keys.Of("switch off", "o"))
 	} else {
@@ -58,9 +59,9 @@ func (p *Report) Hint() string {
 	case r.Result == event.Complete:
 		return "Everything was read and is sealed. The machine may be switched off: o."
 	case r.Result == event.CompleteWithGaps:
-		return "Sealed, with gaps. Keep the hurt disk: another attempt may read more, and only what is missing is new."
+		return "Sealed, with gaps. Keep the hurt disk: another attempt may read more."
 	case r.Result == event.Stopped:
-		return "Stopped. The same intake goes on where it was: b, b, then mark the same sources."
+		return "Stopped. g goes back to the sources; the same intake goes on where it was."
 	}
 	return "There is no snapshot of this intake. Enter says what to do."
 }
@@ -236,7 +237,7 @@ func (p *Report) facts(r *ask.Report) []fact {
 	}
 	out = append(out, fact{"Took", event.Duration(r.Took), theme.Plain})
 	if r.Hash != "" {
-		out = append(out, fact{"Report", event.Printable(r.File), theme.Plain}, fact{"Its hash", r.Hash, theme.Bold})
+		out = append(out, fact{"Report", shortFile(r.File), theme.Plain}, fact{"Its hash", r.Hash, theme.Bold})
 	}
 	if r.Written != "" {
 		out = append(out, fact{"Written", "to source disks, by the kernel's counters: " + r.Written, theme.Plain})
@@ -244,10 +245,23 @@ func (p *Report) facts(r *ask.Report) []fact {
 	return out
 }
 
+// shortFile leaves the beginning of a name that is a hash: the whole of it stands in the next line.
+func shortFile(file string) string {
+	dir, name := path.Split(file)
+	if len(name) > 24 {
+		name = name[:14] + "..."
+	}
+	return event.Printable(dir + name)
+}
+
 func (p *Report) table(a theme.Area, r *ask.Report) {
 	p.page = a.H - 1
 	a.Put(3, 0, theme.Accent, "Source")
-	a.Right(0, theme.Accent, "     Size       New     Known  Unreadable ")
+	head := "     Size       New     Known  Unreadable "
+	if a.W < 64 {
+		head = "     Size  Unreadable "
+	}
+	a.Right(0, theme.Accent, head)
 	p.list.draw(a.Sub(0, 1, a.W, a.H-1), len(r.Sources), func(l theme.Area, i int, sel bool) {
 		s := theme.Plain
 		if sel {
@@ -265,8 +279,13 @@ func (p *Report) table(a theme.Area, r *ask.Report) {
 		if src.Wrong > 0 {
 			miss = event.CountOf(src.Wrong, "file", "files")
 		}
-		l.Fit(3, 0, l.W-46, s, joinNonEmpty("  ", event.Printable(src.Name), tail(event.Printable(src.Serial), 9)))
-		x := l.Put(l.W-42, 0, s, theme.PadLeft(event.Bytes(src.Size), 9)+theme.PadLeft(event.Bytes(src.New), 10)+theme.PadLeft(event.Bytes(src.Known), 10))
+		numbers := theme.PadLeft(event.Bytes(src.Size), 9)
+		if l.W >= 64 {
+			numbers += theme.PadLeft(event.Bytes(src.New), 10) + theme.PadLeft(event.Bytes(src.Known), 10)
+		}
+		x := l.W - theme.Width(numbers) - 13
+		l.Fit(3, 0, x-4, s, joinNonEmpty("  ", event.Printable(src.Name), tail(event.Printable(src.Serial), 9)))
+		x = l.Put(x, 0, s, numbers)
 		l.Put(x, 0, style, theme.PadLeft(miss, 12))
 	})
 }

@@ -41,12 +41,13 @@ type Shared struct {
 	Label  string
 	Verify string
 	Now    func() time.Time
-	Flush  func()            // throws away what was typed ahead
-	Crash  func(any, []byte) // puts the terminal right, and ends the program
-	Arm    time.Duration     // how long an approval is shown before it can be given
-	Facts  func() []string   // of the console, for the debug tab
-	Size   func() (w, h int) // of the whole screen
-	Detach bool              // the work goes on without the wizard
+	Flush  func()                               // throws away what was typed ahead
+	Crash  func(any, []byte)                    // puts the terminal right, and ends the program
+	Later  func(time.Duration, tea.Msg) tea.Cmd // gives a message after a while; nil is by the clock
+	Arm    time.Duration                        // how long an approval is shown before it can be given
+	Facts  func() []string                      // of the console, for the debug tab
+	Size   func() (w, h int)                    // of the whole screen
+	Detach bool                                 // the work goes on without the wizard
 }
 
 // ctx is the life of what a command asks.
@@ -71,7 +72,10 @@ func (s *Shared) Do(f func(context.Context) tea.Msg) tea.Cmd {
 }
 
 // After gives a message after a while.
-func After(d time.Duration, msg tea.Msg) tea.Cmd {
+func (s *Shared) After(d time.Duration, msg tea.Msg) tea.Cmd {
+	if s.Later != nil {
+		return s.Later(d, msg)
+	}
 	return tea.Tick(d, func(time.Time) tea.Msg { return msg })
 }
 

@@ -115,7 +115,7 @@ func (p *Sources) Hint() string {
 	case ok && r.choice != nil && r.choice.Refused != "":
 		return "Not to be chosen: " + event.Printable(r.choice.Refused) + "."
 	case ok && r.unfinished != nil:
-		return "This intake was interrupted. Enter chooses its sources, and it goes on where it was."
+		return "This intake was interrupted. Enter: it goes on where it was."
 	case len(p.s.Picked) == 0:
 		return "Mark with Space what is to be saved. Sources are only read."
 	}
@@ -343,7 +343,7 @@ type columns struct{ model, serial, size, holds, health int }
 func sourceColumns(w int) columns {
 	switch {
 	case w >= 120:
-		return columns{22, 50, 74, 86, w - 28}
+		return columns{22, 50, 74, 86, min(108, w-28)}
 	case w >= 72:
 		return columns{17, 0, 50, 61, 0}
 	case w >= 48:

@@ -25,6 +25,7 @@ type disk struct {
 	wait   func(context.Context, time.Duration)
 	kernel func(off int64) // what the kernel would say of a place that cannot be read; may be nil
 	reads  atomic.Int64
+	hold   func(ctx context.Context, off int64)
 }
 
 var _ source.Linear = (*disk)(nil)
@@ -81,6 +82,9 @@ func (s *disk) Close() error      { return nil }
 // Read is as source.Linear says.
 func (s *disk) Read(ctx context.Context, buf []byte, off int64) (int, []source.Gap, error) {
 	s.reads.Add(1)
+	if s.hold != nil {
+		s.hold(ctx, off)
+	}
 	if off >= s.info.Size {
 		return 0, nil, ctx.Err()
 	}
@@ -127,8 +131,8 @@ func join(gaps []source.Gap) []source.Gap {
 	return out
 }
 
-// A disk is laid out in stretches of 64 MiB: of its own, of what all disks of such machines have in common, or of nothing.
-const stretch = 64 * mib
+// A disk is laid out in stretches of 16 MiB: of its own, of what all disks of such machines have in common, or of nothing.
+const stretch = 16 * mib
 
 // fill makes the bytes at off. Each page is a few bytes again and again: to the store it is as new as any, and takes it little room.
 func (s *disk) fill(buf []byte, off int64) {

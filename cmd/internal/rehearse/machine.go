@@ -27,14 +27,14 @@ func Built() detect.Facts {
 	stick.Removable, stick.Smart, stick.Table = true, nil, "dos"
 	stick.Parts = []detect.Part{{Name: "sda1", Path: "/dev/sda1", Start: mib, Size: 8*gib - mib, Content: &detect.Content{Kind: "vfat", Label: "RESCUE"}, Mounts: []string{"/run/archiso/bootmnt"}}}
 
-	good := disk("sdb", "Transcend TS8GSSD370S", "E21740-0417", "sata", 8*gib)
+	good := disk("sdb", "Transcend TS2GSSD500", "E21740-0417", "sata", 2*gib)
 	good.Table = "gpt"
-	good.Parts = []detect.Part{{Name: "sdb1", Path: "/dev/sdb1", Start: mib, Size: 8*gib - mib, Content: &detect.Content{Kind: "xfs", Label: "projects"}}}
-	hurt := disk("sdc", "Transcend TS8GSSD370S", "E21740-0471", "sata", 8*gib)
+	good.Parts = []detect.Part{{Name: "sdb1", Path: "/dev/sdb1", Start: mib, Size: 2*gib - mib, Content: &detect.Content{Kind: "xfs", Label: "projects"}}}
+	hurt := disk("sdc", "Transcend TS2GSSD500", "E21740-0471", "sata", 2*gib)
 	hurt.Table, hurt.Smart = "gpt", &detect.Smart{Passed: &yes, Hours: 38_112, Celsius: 44, Reallocated: 24, Pending: 12}
 	hurt.Parts = []detect.Part{
-		{Name: "sdc1", Path: "/dev/sdc1", Start: mib, Size: 2 * gib, Content: &detect.Content{Kind: "ext4", Label: "root", Dirty: true}},
-		{Name: "sdc2", Path: "/dev/sdc2", Start: 2*gib + mib, Size: 6*gib - mib, Content: &detect.Content{Kind: "ext4", Label: "home", Dirty: true}},
+		{Name: "sdc1", Path: "/dev/sdc1", Start: mib, Size: 512 * mib, Content: &detect.Content{Kind: "ext4", Label: "root", Dirty: true}},
+		{Name: "sdc2", Path: "/dev/sdc2", Start: 513 * mib, Size: 2*gib - 513*mib, Content: &detect.Content{Kind: "ext4", Label: "home", Dirty: true}},
 	}
 	system := disk("nvme0n1", "Samsung PM991a", "S660NX0R551234", "nvme", 4*gib)
 	system.Smart = &detect.Smart{Passed: &yes, Hours: 9_120, Celsius: 39, UsedPercent: 11}
@@ -49,9 +49,9 @@ func Built() detect.Facts {
 		d.Parts = []detect.Part{{Name: name + "1", Path: "/dev/" + name + "1", Start: mib, Size: 32*gib - 10*mib, Content: &detect.Content{Kind: "zfs", Label: "tank"}}}
 		return d
 	}
-	old := disk("sdf", "TOSHIBA MQ01ABF0", "Y6LATK3QT", "sata", 16*gib)
+	old := disk("sdf", "TOSHIBA MK4032GAX", "Y6LATK3QT", "sata", 4*gib)
 	old.Rotating = true
-	old.Parts = []detect.Part{{Name: "sdf1", Path: "/dev/sdf1", Start: mib, Size: 16*gib - 10*mib, Content: &detect.Content{Kind: "zfs", Label: "old"}}}
+	old.Parts = []detect.Part{{Name: "sdf1", Path: "/dev/sdf1", Start: mib, Size: 4*gib - 10*mib, Content: &detect.Content{Kind: "zfs", Label: "old"}}}
 
 	vdev := func(disk string, guid detect.GUID) detect.Vdev {
 		return detect.Vdev{GUID: guid, Type: "disk", Device: "/dev/" + disk + "1", Disk: disk, Labels: 4}

@@ -27,11 +27,13 @@ import (
 type Options struct {
 	Facts *detect.Facts // a captured machine; nil: Built
 	Name  string        // of it, for people
-	Rate  int64         // bytes per second of a disk; 0 is 150 MB/s, negative is as fast as it goes
+	Rate  int64         // bytes per second of a disk; 0 is 80 MB/s, negative is as fast as it goes
 	Late  time.Duration // how long a probe still looks at the start
 	Temp  string        // where the temporary folder is made; empty: the system's own place
 	Now   func() time.Time
-	Where string // the console, for people
+	Where string                                            // the console, for people
+	Hold  func(ctx context.Context, path string, off int64) // called before each read of a disk; what waits there is a disk that hangs. May be nil
+	Even  bool                                              // nothing that is stored depends on how fast it goes
 }
 
 // Engine is the engine of a rehearsal.
@@ -62,7 +64,7 @@ type Engine struct {
 var _ ask.Engine = (*Engine)(nil)
 
 // diskRate is what a disk gives where nobody says otherwise.
-const diskRate = 150_000_000
+const diskRate = 80_000_000
 
 // New makes a machine to practise on. Close takes it away again.
 func New(o Options) (*Engine, error) {
@@ -267,6 +269,9 @@ func (e *Engine) Start(ctx context.Context, hash string) error {
 	}
 	o := job.Options{Store: s, Sources: sources, Plan: p, Meter: e.meter, Now: e.o.Now, Say: e.tell, Room: e.room, Next: e.next,
 		Intake: intake.Options{Label: p.Label, NoVerify: p.Verify == "none"}}
+	if e.o.Even {
+		o.Intake.ForceAfter = -1
+	}
 	if in, ok := intake.Find(s.Unfinished(), sources); ok {
 		o.Resume = &in.Begin.Intake
 	}
@@ -287,6 +292,9 @@ func (e *Engine) source(p string) source.Source {
 		d := &e.facts.Disks[i]
 		if p == d.Path || slices.ContainsFunc(d.Parts, func(x detect.Part) bool { return x.Path == p }) {
 			s := newDisk(d, p, rate, func(ctx context.Context, t time.Duration) { pause(ctx, t) })
+			if e.o.Hold != nil {
+				s.hold = func(ctx context.Context, off int64) { e.o.Hold(ctx, p, off) }
+			}
 			s.kernel = func(off int64) {
 				e.say(event.Warning, "kernel", fmt.Sprintf("%s: critical medium error, sector %d op 0x0:(READ)", d.Name, off/512))
 			}

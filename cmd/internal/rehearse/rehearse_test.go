@@ -18,10 +18,10 @@ func small(t *testing.T) *Engine {
 	f := Built()
 	for i := range f.Disks {
 		d := &f.Disks[i]
-		d.Size /= 256
+		d.Size /= 64
 		for j := range d.Parts {
-			d.Parts[j].Start /= 256
-			d.Parts[j].Size /= 256
+			d.Parts[j].Start /= 64
+			d.Parts[j].Size /= 64
 		}
 	}
 	e, err := New(Options{Facts: &f, Name: "a test", Rate: -1, Temp: t.TempDir()})
