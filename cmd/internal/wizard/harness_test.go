@@ -179,7 +179,7 @@ func (o *operator) pick(word string) {
 	o.t.Helper()
 	for range 60 {
 		for line := range strings.Lines(o.text()) {
-			if r := []rune(line); len(r) > 0 && (r[0] == '►' || r[0] == '>') {
+			if r := []rune(line); len(r) > 0 && strings.ContainsRune("►▶>", r[0]) {
 				if strings.Contains(line, word) {
 					return
 				}
