@@ -37,7 +37,12 @@ func Refuse(u probe.Update) error {
 	for _, disk := range u.Facts.Named(u.Policy) {
 		about = append(about, detect.OfDisk(disk))
 	}
-	what, next := d.Why, slices.Clone(d.Missing)
+	what, next := d.Why, []string{}
+	for _, o := range d.Options[:d.Rule-1] { // why each of the others was not taken
+		if !slices.Contains(next, o.Why) {
+			next = append(next, o.Why)
+		}
+	}
 	if stops := slices.DeleteFunc(slices.Clone(d.About(about...)), func(r detect.Row) bool { return r.Verdict != detect.STOP }); len(stops) > 0 {
 		what, next = "the preflight table has STOP rows", nil
 		for _, r := range stops {
