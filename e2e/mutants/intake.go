@@ -10,7 +10,7 @@ func intakeMutants() []mutant {
 	steps := []step{besides, roundTrip, gaps, same, crashOne, faults, flips, crashTwo, crash}
 	missing := []step{gaps, roundTrip, same, faults, crashOne}
 	return []mutant{
-		{"ack: before the unit's own block", pack, []string{"\tp.state, p.stream = u.state, u.stream\n\tp.free(u)", "\tp.free(u)", "\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur", "\tp.state, p.stream = u.state, u.stream\n\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur"}, steps},
+		{"ack: before the unit's own block", pack, []string{"\tif u.state != nil {\n\t\tp.state, p.stream = u.state, u.stream\n\t}\n\tp.free(u)", "\tp.free(u)", "\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur", "\tif u.state != nil {\n\t\tp.state, p.stream = u.state, u.stream\n\t}\n\tfor i := range u.adds {\n\t\ta := &u.adds[i]\n\t\tif p.cur"}, steps},
 		{"ack: of a block that failed", pack, []string{"\t\tif it.job.err != nil {\n\t\t\treturn it.job.err\n\t\t}\n", ""}, steps},
 		{"ack: an event before it is durable", pack, []string{
 			"\tif err := c.w.Commit(c.ctx, c.blocks, point, it.endSeg); err != nil {", "\tc.emit(event.ResumePoint{Stamp: c.now(), Settled: it.stream})\n\tif err := c.w.Commit(c.ctx, c.blocks, point, it.endSeg); err != nil {"}, append(steps, kills)},
@@ -20,6 +20,8 @@ func intakeMutants() []mutant {
 		{"seal: verification is left out", intake, []string{"\tif r.check != nil {\n\t\tif err := r.verify", "\tif false {\n\t\tif err := r.verify"}, append(steps, sessionTests)},
 		{"seal: what verification found is not said", intake, []string{"\tif len(bad) > 0 {\n\t\trep.Result = event.Failed", "\tif len(bad) > 1<<30 {\n\t\trep.Result = event.Failed"}, steps},
 		{"seal: COMPLETE in spite of gaps", intake, []string{"if !res.Whole() {", "if false {"}, missing},
+		{"seal: blocks sealed while others are written are not read back", pack, []string{"\tif c.check != nil {", "\tif c.check != nil && c.made%8 == 0 {"}, steps},
+		{"seal: blocks of earlier runs are not read back", intake, []string{"\tr.check.Add(r.point.Stored, r.before...)\n", ""}, steps},
 		{"compress: the result is not compared", pack, []string{"if err != nil || !bytes.Equal(back, a.data) {", "if err != nil && false {"}, []step{roundTrip, faults}},
 		{"compress: what is not shorter is kept", pack, []string{"if len(out) >= len(a.data) {", "if false {"}, steps},
 		{"same: segments do not end by offset", sequence, []string{"q.stream/segmentSpan > was/segmentSpan || ", ""}, steps},
