@@ -44,6 +44,7 @@ type intakeOptions struct {
 	listDir                  string
 
 	rehearse, plain, ascii bool // the wizard
+	boot                   bool // batch, if the config says what to take in; else the wizard
 }
 
 type list []string
@@ -115,6 +116,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.rehearse, "rehearse", false, "practise: the wizard on a made-up machine, or on one captured in a file that is given; writes only to a temporary store")
 	fs.BoolVar(&o.plain, "plain", false, "the wizard as questions line by line, for speech, braille and simple terminals")
 	fs.BoolVar(&o.ascii, "ascii", false, "the wizard without line-drawing characters")
+	fs.BoolVar(&o.boot, "boot", false, "what the first console runs: --batch if batch.sources of the config says what to take in, else the wizard")
 	fs.BoolVar(&o.version, "version", false, "print the version")
 	fs.BoolVar(&o.status, "status", false, "print how the intake of the wizard's engine stands, and do nothing else")
 	fs.BoolVar(&o.watch, "watch", false, "print what the wizard's engine says until its intake ends; leaving stops nothing")
@@ -139,6 +141,13 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 		return nil, report.Usagef("%w", err)
 	}
 	fs.Visit(func(f *flag.Flag) { o.given = append(o.given, f.Name) })
+	if o.boot {
+		if len(o.sources) > 0 || o.batch || o.plan != "" || o.dryRun || o.alone() > 0 {
+			return nil, report.Usagef("--boot takes from the config what is to be done: no sources, --batch, --plan, --dry-run, --preflight beside it")
+		}
+		c, _ := config.Load(o.where()) // its mistakes are the wizard's to show, and end a batch
+		o.batch = c.Batch.Sources != ""
+	}
 	return o, o.check()
 }
 
