@@ -67,7 +67,7 @@ type FileSystem interface {
 // Open finds out what file system begins at the beginning of r.
 func Open(r io.ReaderAt, size int64) (FileSystem, error) {
 	var errs []error
-	for _, open := range []func(io.ReaderAt, int64) (FileSystem, error){openExt4} {
+	for _, open := range []func(io.ReaderAt, int64) (FileSystem, error){openExt4, openNTFS, openFAT} {
 		fs, err := open(r, size)
 		if err == nil {
 			return fs, nil
@@ -104,6 +104,7 @@ type Disk struct {
 
 // Look finds partitions and file systems. It changes nothing and never fails: what cannot be read is said where it is missing.
 func Look(r io.ReaderAt, size int64, sector int) *Disk {
+	r = &windows{r: r, size: size}
 	d := &Disk{Table: ReadTable(r, size, sector)}
 	places := []Volume{{Off: 0, Len: size}}
 	if len(d.Table.Partitions) > 0 {

@@ -100,7 +100,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.noVerify, "no-verify", false, "do not read back what was stored")
 	fs.StringVar(&o.verify, "verify", "new", "`WHAT` to read back at the end: new (blocks of this run) or all (every block of the store)")
 	fs.StringVar(&o.digest, "digest", "", "hashes to make of whole disks and images, a `LIST` of blake3, sha256, md5, or none (default blake3; with --no-verify none)")
-	fs.BoolVar(&o.usedOnly, "used-only", false, "of disks and images read only what their file systems call used (ext2, ext3, ext4); wants a token of --dry-run")
+	fs.BoolVar(&o.usedOnly, "used-only", false, "of disks and images read only what their file systems call used (ext2, ext3, ext4, NTFS, FAT); wants a token of --dry-run")
 	fs.BoolVar(&o.files, "files", false, "take the files of a partition, or of an image of one, mounted so that nothing is written to it; wants a token of --dry-run")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
