@@ -30,6 +30,7 @@ type batchRun struct {
 	pr       *report.Printer
 	messages *messages.Keeper
 
+	decide func(context.Context) error // refuses where no place is said and the machine has none; waits for the network
 	look   func(context.Context) (*detect.Facts, error)
 	intake func(context.Context, *intakeOptions) report.Result
 	change func(context.Context) error // returns when other disks may be here
@@ -53,6 +54,14 @@ func runBatch(ctx context.Context, o *intakeOptions, std IO, pr *report.Printer)
 	k := keeper(c, "asl-intake", std, true)
 	defer k.Close()
 	b := batchRun{o: o, c: c, std: std, pr: pr, messages: k, change: disksChange, end: endMachine, taken: map[string]bool{}}
+	b.decide = func(ctx context.Context) error {
+		wait, err := time.ParseDuration(c.Batch.WaitNetwork)
+		if err != nil {
+			wait = probe.NetworkWait
+		}
+		_, err = Unattended(ctx, ThisMachine("asl-intake"), LookWish(o.where()), wait)
+		return err
+	}
 	b.look = func(ctx context.Context) (*detect.Facts, error) {
 		u, err := probe.Once(ctx, ThisMachine("asl-intake"), LookWish(o.where()))
 		return &u.Facts, err
@@ -71,6 +80,14 @@ func runBatch(ctx context.Context, o *intakeOptions, std IO, pr *report.Printer)
 func (b *batchRun) run(ctx context.Context) report.Result {
 	if d, err := time.ParseDuration(b.c.Batch.StopAfter); err == nil && d > 0 {
 		b.o.until = time.Now().Add(d)
+	}
+	if b.o.store == "" { // who says a place has looked at it
+		looking, done := untilSignal(ctx)
+		err := b.decide(looking)
+		done()
+		if err != nil {
+			return report.Result{Err: err}
+		}
 	}
 	for {
 		stop, err := b.round(ctx)

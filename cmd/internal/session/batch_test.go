@@ -99,3 +99,22 @@ func TestBatchTakesInWhatTheConfigMeans(t *testing.T) {
 		}
 	}
 }
+
+// Without --store the machine has to have a place: that is found out before anything is begun.
+func TestBatchIsRefusedByTheTable(t *testing.T) {
+	c := config.Default()
+	c.Batch.Sources = "serial:*"
+	var out, errs bytes.Buffer
+	std := IO{Out: &out, Err: &errs}
+	run := batchRun{o: &intakeOptions{batch: true}, c: c, std: std, messages: keeper(c, "asl-intake", std, false), taken: map[string]bool{},
+		pr:     report.New(report.Options{Program: "asl-intake", Out: &out, Err: &errs}),
+		decide: func(context.Context) error { return Refuse(met(t, "one-pool", func(*detect.Policy) {})) },
+		look: func(context.Context) (*detect.Facts, error) {
+			t.Error("it looked for sources")
+			return &detect.Facts{}, nil
+		},
+		intake: func(context.Context, *intakeOptions) report.Result { t.Error("it began"); return report.Result{} }}
+	if res := run.run(t.Context()); report.CodeOf(res.Err) != report.Refused || !strings.Contains(res.Err.Error(), "could be imported") {
+		t.Errorf("ended with %v", res.Err)
+	}
+}

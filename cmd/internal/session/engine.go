@@ -68,7 +68,7 @@ func (p *engineProcess) options(ctx context.Context) LiveOptions {
 	c, _ := config.Load(p.o.where()) // its mistakes are rows of the table
 	wish := LookWish(p.o.where())
 	return LiveOptions{Config: c, Keep: keepIn(keeper(c, "asl-intake", p.std, true)), Wish: wish, Look: probe.Start(ctx, ThisMachine("asl-intake"), wish), Memory: int64(p.o.memory) << 20,
-		Pools: realPools(nil, nil), Child: self, Kernel: listenToKernel, PowerOff: powerOff, Changed: p.poke}
+		Pools: realPools(nil, nil), Child: self, Kernel: listenToKernel, PowerOff: func() error { return endMachine("poweroff") }, Changed: p.poke}
 }
 
 func (p *engineProcess) poke() {
@@ -128,8 +128,6 @@ func (l *Live) StopWork(again <-chan os.Signal) {
 		<-w.job.Done()
 	}
 }
-
-func powerOff() error { return endMachine("poweroff") }
 
 // readyFD is where a detached engine says once that it is ready, or why it is not.
 const readyFD = 3
