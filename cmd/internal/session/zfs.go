@@ -84,6 +84,11 @@ func PlanPool(f *detect.Facts, u PoolUse) (PoolPlan, error) {
 		return plan, &report.Error{What: "use the pool " + detect.Printable(p.Name), Err: fmt.Errorf("%w: this version of ZFS can read it and not write it", report.ErrRefused), Means: "Nothing was imported.",
 			Next: []string{"Boot an image with a newer ZFS, or store elsewhere: --store DIR."}}
 	}
+	if p.Labels == nil {
+		return plan, &report.Error{What: "use the pool " + detect.Printable(p.Name), Err: fmt.Errorf("%w: zpool lists it, and no label of it could be read", report.ErrRefused),
+			Means: strings.TrimSpace("On which disks it lies is not known, so nobody can approve its import. " + notAll(unseen(f))),
+			Next:  []string{"Run the same command again.", "asl-debug labels DEVICE says what stands on a disk."}}
+	}
 	plan.Use.Load = f.ZFS != nil && !f.ZFS.Loaded
 	if !keepsHostID(p, f.ZFS) {
 		plan.Use.HostID, plan.Use.HostOf = uint32(OurHostID(u.Domain)), "the domain "+cmp.Or(u.Domain, DefaultDomain)
@@ -138,13 +143,18 @@ func findPool(f *detect.Facts, name, rest string) (*detect.Pool, error) {
 	}
 	e := &report.Error{What: "use the pool " + name, Err: fmt.Errorf("%w: no disk here belongs to it", report.ErrRefused), Means: "Nothing was imported.",
 		Next: []string{"Plug its disks in; asl-intake --preflight shows what was found.", "Or store elsewhere: --store DIR."}}
-	if slow := unseen(f); slow != "" {
-		e.Means += " Not everything could be looked at: " + slow + "."
-	}
+	e.Means = strings.TrimSpace(e.Means + " " + notAll(unseen(f)))
 	if len(all) > 0 {
 		e.Next = append([]string{"Pools that are here: " + strings.Join(all, ", ") + "."}, e.Next...)
 	}
 	return nil, e
+}
+
+func notAll(unseen string) string {
+	if unseen == "" {
+		return ""
+	}
+	return "Not everything could be looked at: " + unseen + "."
 }
 
 // unseen says which disks could not be looked at.

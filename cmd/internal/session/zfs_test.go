@@ -296,6 +296,14 @@ func TestPlansOfPools(t *testing.T) {
 	if plan, err := PlanPool(cold, PoolUse{Dataset: "tank/a"}); err != nil || plan.Import.Commands()[0][0] != "modprobe" {
 		t.Errorf("module: %+v, %v", plan.Import.Commands(), err)
 	}
+	bare := tankFacts()
+	bare.Pools[0].Labels, bare.Pools[0].Listed = nil, &detect.PoolListed{State: "ONLINE"}
+	if _, err := PlanPool(bare, PoolUse{Dataset: "tank/a"}); report.CodeOf(err) != report.Refused || !strings.Contains(err.Error(), "no label of it could be read") {
+		t.Errorf("no labels: %v", err)
+	}
+	if fits(bare) || !fits(tankFacts()) {
+		t.Error("what zpool lists and no disk shows fits")
+	}
 	if plan, err := PlanPool(tankFacts(), PoolUse{Pool: "tank", ReadOnly: true}); err != nil || len(plan.Import.Commands()) != 1 || plan.Import.Sheet().Gate != approval.Reversible {
 		t.Errorf("the pool only: %+v, %v", plan.Import, err)
 	}
