@@ -69,6 +69,7 @@ func bans() []ban {
 			[]string{"tui", "cmd"}, "events out, values in: importing bubbletea alone already writes to the terminal", false},
 		{is("unsafe"), "unsafe", []string{
 			"engine/source/tree.go",    // statx and getdents buffers of the kernel
+			"engine/source/fsid.go",    // the UUID of a file system is an ioctl
 			"engine/source/device.go",  // O_DIRECT wants aligned memory; ioctls
 			"engine/restore/linear.go", // the size of a block device is an ioctl
 			"engine/source/ring",       // memory shared with a reader process

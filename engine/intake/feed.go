@@ -75,7 +75,7 @@ func (f *feeder) linear(i int, src source.Linear, off int64) error {
 
 // tree walks a tree. What an earlier run stored is not read again.
 func (f *feeder) tree(i int, src source.TreeSource, st *format.SourceState) error {
-	w := treeFeeder{feeder: f, i: i, src: src, names: map[[2]uint64]string{}, done: rowReader{f: f, logs: st.Logs, tail: st.Tail}, st: st}
+	w := treeFeeder{feeder: f, i: i, src: src, names: map[[2]uint64]string{}, devs: map[uint64]uint64{}, done: rowReader{f: f, logs: st.Logs, tail: st.Tail}, st: st}
 	w.begin()
 	for item, err := range src.Walk(f.ctx) {
 		if f.ctx.Err() != nil {
@@ -100,6 +100,7 @@ type treeFeeder struct {
 	i     int
 	src   source.TreeSource
 	names map[[2]uint64]string // first path of files with several names
+	devs  map[uint64]uint64    // numbers of devices: as an earlier run saw them, and now
 	done  rowReader
 	st    *format.SourceState
 	u     *unit
@@ -164,14 +165,28 @@ func (w *treeFeeder) regular(s *step) (skip *format.MapState, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if row != nil && stampOf(*row) == it.Stamp {
+	if row != nil && w.same(stampOf(*row), it.Stamp) {
 		s.row = row
 		return nil, nil
 	}
-	if f := w.st.File; f != nil && string(f.Path) == it.Path && stampOf(*f) == it.Stamp {
+	if f := w.st.File; f != nil && string(f.Path) == it.Path && w.same(stampOf(*f), it.Stamp) {
 		return w.st.FileMap, nil
 	}
 	return nil, nil
+}
+
+// same tells whether a file is the one that an earlier run saw. With the next boot a device may get another number; but what was on one device
+// is on one still.
+func (w *treeFeeder) same(was, now source.Stamp) bool {
+	dev := was.Dev
+	if was.Dev = now.Dev; was != now {
+		return false
+	}
+	if d, ok := w.devs[dev]; ok {
+		return d == now.Dev
+	}
+	w.devs[dev] = now.Dev
+	return true
 }
 
 // long sends a file that does not fit into a unit, part by part.

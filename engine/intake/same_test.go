@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -297,5 +298,84 @@ func TestShrunkWhileInterrupted(t *testing.T) {
 		if changed := v.Manifest.Sources[0].Changed; len(changed) == 0 {
 			t.Errorf("shrunk to %d: that it changed is not told", to)
 		}
+	}
+}
+
+// booted is a tree whose devices have other numbers than before.
+type booted struct {
+	*sourcetest.Tree
+	dev func(path string) uint64
+}
+
+func (b booted) Walk(ctx context.Context) iter.Seq2[source.Item, error] {
+	return func(yield func(source.Item, error) bool) {
+		for it, err := range b.Tree.Walk(ctx) {
+			it.Stamp.Dev = b.dev(it.Path)
+			if !yield(it, err) {
+				return
+			}
+		}
+	}
+}
+
+func (b booted) OpenFile(path string) (source.TreeFile, error) {
+	f, err := b.Tree.OpenFile(path)
+	return bootedFile{f, b.dev(path)}, err
+}
+
+type bootedFile struct {
+	source.TreeFile
+	dev uint64
+}
+
+func (f bootedFile) Stamp() (source.Stamp, error) {
+	s, err := f.TreeFile.Stamp()
+	s.Dev = f.dev
+	return s, err
+}
+
+// TestResumedAfterBoot: what an interrupted run stored of a tree is not read again though its device has another number now; but files of one
+// device cannot be files of two.
+func TestResumedAfterBoot(t *testing.T) {
+	var entries []sourcetest.Entry
+	for i := range uint64(200) {
+		entries = append(entries, sourcetest.Entry{Path: fmt.Sprintf("d%d/%03d", i/50, i), Content: noise(i, 8<<10)})
+	}
+	at := func(dev func(string) uint64) (*world, *sourcetest.Tree) {
+		tree := sourcetest.NewTree("tree", entries)
+		w := &world{label: "boot", truth: map[string]string{}, sources: func() []source.Source { return []source.Source{booted{tree, dev}} }}
+		w.addTree("tree", entries)
+		return w, tree
+	}
+	fsys, err := newMedium(memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := at(func(string) uint64 { return 7 })
+	stoppedHalf(t, fsys, before)
+	opens := map[string]int{}
+	for name, dev := range map[string]func(string) uint64{
+		"the same":         func(string) uint64 { return 7 },
+		"another":          func(string) uint64 { return 99 },
+		"two in its place": func(path string) uint64 { return uint64(strings.Count(path, "0") % 2) },
+	} {
+		w, tree := at(dev)
+		medium := settled(fsys)
+		if rep := mustComplete(t, medium, w, hasty(intake.None)); rep.Resumed == 0 {
+			t.Fatalf("%s: %+v", name, rep)
+		}
+		s, err := openStore(medium)
+		if err == nil {
+			err = readsBack(t.Context(), s, 1, w)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, e := range entries {
+			opens[name] += tree.Opens(e.Path)
+		}
+	}
+	if opens["the same"] > len(entries)-20 || opens["another"] != opens["the same"] || opens["two in its place"] <= opens["another"] {
+		t.Errorf("files opened of %d: %v", len(entries), opens)
 	}
 }

@@ -317,7 +317,7 @@ func newImage(f *os.File, abs string) (*linear, error) {
 	l := &linear{
 		info: Info{
 			Kind: Image, Path: abs, Name: filepath.Base(abs), Size: st.Size, Sector: 512,
-			ID: fileID("image", abs, st.Dev, st.Ino),
+			ID: fileID("image", abs, int(f.Fd()), st.Ino),
 		},
 		f: f, r: f, closers: []io.Closer{f},
 	}
@@ -329,11 +329,6 @@ func newImage(f *os.File, abs string) (*linear, error) {
 		return changedWords(stampOf(&st), stampOf(&now))
 	}
 	return l, nil
-}
-
-// fileID finds a file or tree again: by its path, and by device and inode number to see that it is the same one.
-func fileID(kind, path string, dev, ino uint64) string {
-	return fmt.Sprintf("%s dev=%d:%d ino=%d path=%s", kind, unix.Major(dev), unix.Minor(dev), ino, path)
 }
 
 func stampOf(st *unix.Stat_t) Stamp {

@@ -82,7 +82,7 @@ func OpenTree(path string, opts ...TreeOption) (TreeSource, error) {
 	}
 	_, root, _ := split(&st)
 	t := &tree{fd: fd, view: view, root: root, info: Info{
-		Kind: Tree, Path: abs, Name: name, Size: -1, Sector: 512, ID: fileID("tree", abs, root.Dev, root.Ino),
+		Kind: Tree, Path: abs, Name: name, Size: -1, Sector: 512, ID: fileID("tree", abs, fd, root.Ino),
 	}}
 	for _, o := range opts {
 		t.all = t.all || o == CrossMounts

@@ -665,3 +665,42 @@ func TestNamesOfGetdents(t *testing.T) {
 		}
 	}
 }
+
+// TestIDOutlivesABoot: what a tree or an image is found again by says nothing of the device's number, and tells file systems apart where they
+// have a name.
+func TestIDOutlivesABoot(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "image"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := func(path string) string {
+		src, err := source.OpenTree(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		return src.Info().ID
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	img, err := source.OpenImage(filepath.Join(dir, "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	for _, s := range []string{id(dir), img.Info().ID} {
+		if strings.Contains(s, "dev=") || strings.Contains(s, fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))) || !strings.Contains(s, " fs=") || !strings.HasSuffix(s, "path="+dir) && !strings.HasSuffix(s, "path="+dir+"/image") {
+			t.Errorf("%q", s)
+		}
+	}
+	if a, b := id(dir), id(dir); a != b {
+		t.Errorf("%q is %q the next time", a, b)
+	}
+	fs := func(id string) string { _, s, _ := strings.Cut(id, " fs="); s, _, _ = strings.Cut(s, " "); return s }
+	if a, b := fs(id("/proc")), fs(id(dir)); a == b && a != "unknown" {
+		t.Errorf("/proc and %s are one file system: %s", dir, a)
+	}
+	t.Log(id(dir), img.Info().ID, id("/proc"))
+}
