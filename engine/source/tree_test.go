@@ -674,7 +674,7 @@ func TestIDOutlivesABoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := func(path string) string {
-		src, err := source.OpenTree(path)
+		src, err := OpenTree(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -685,7 +685,7 @@ func TestIDOutlivesABoot(t *testing.T) {
 	if err := unix.Stat(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	img, err := source.OpenImage(filepath.Join(dir, "image"))
+	img, err := OpenImage(filepath.Join(dir, "image"))
 	if err != nil {
 		t.Fatal(err)
 	}
