@@ -102,7 +102,7 @@ func TestTheEngineIsKilledAndTheNextGoesOn(t *testing.T) {
 	for out.Scan() {
 		text += out.Text() + "\n"
 	}
-	if err := watching.Wait(); err == nil || !strings.Contains(text, "was killed, or it crashed") || !strings.Contains(text, "start asl-intake again") {
+	if err := watching.Wait(); err == nil || !strings.Contains(text, "killed or crashed: start asl-intake again") {
 		t.Errorf("the face ended with %v and said:\n%s", err, text)
 	}
 	if _, err := os.Stat(p.path("run/sockets/engine.sock")); err != nil {

@@ -92,7 +92,7 @@ func (r *Remote) lost(why error) {
 	case errors.As(why, &ended):
 		r.state.Lost = "the engine has ended: " + ended.Why
 	case why != nil:
-		r.state.Lost = "the engine was killed, or it crashed. What was acknowledged is safe: start asl-intake again, and it offers to go on"
+		r.state.Lost = "killed or crashed: start asl-intake again, it offers to go on. What was acknowledged is safe"
 	default:
 		r.state.Lost = "this face has left"
 	}

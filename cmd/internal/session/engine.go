@@ -178,6 +178,7 @@ func startEngine(place wire.Place, o *intakeOptions) (started, error) {
 	if o.config != "" {
 		cmd.Args = append(cmd.Args, "--config", o.config)
 	}
+	cmd.Args[0] = "asl-intake" // as ps shows it
 	cmd.Dir, cmd.Stderr, cmd.ExtraFiles = "/", messages, []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal of ours is its own
 	err = cmd.Start()

@@ -237,6 +237,9 @@ func TestAnOldApprovalCannotBeSentAgain(t *testing.T) {
 	if err := r.live.letGo(); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := f.Answer(r.ctx(), yes); !errors.Is(err, ask.ErrAnswered) {
+		t.Errorf("again after it was let go of: %v", err)
+	}
 	r.mu.Lock()
 	r.now = tankFacts()
 	r.now.Disks[0].Serial = "S9" // it comes back on another disk

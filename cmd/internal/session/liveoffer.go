@@ -209,8 +209,7 @@ func (l *Live) letGo() error {
 	slices.Reverse(kept)
 	l.attached = append(kept, l.attached...)
 	if failed == nil {
-		clear(l.answers) // it can be offered and approved anew
-		clear(l.approved)
+		clear(l.approved) // the answers stay: what was consented to once is not done twice
 	}
 	l.mu.Unlock()
 	return failed
