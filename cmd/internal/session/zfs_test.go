@@ -204,6 +204,7 @@ func TestAnImportWithoutConsentDoesNothing(t *testing.T) {
 		"void, though in config": {tokens: func() []string { return []string{"import=13411770823413532103:0123456789abcdef"} }, config: entry("tank"), code: report.Approval, says: "the approval is void"},
 		"a config for another":   {config: entry("rpool"), code: report.Approval, says: "the config names neither"},
 		"a disk pulled":          {looks: []*detect.Facts{tankFacts(), second}, tokens: func() []string { return []string{token} }, code: report.Approval, says: "disk /dev/sdc (S2) is gone"},
+		"pulled before":          {looks: []*detect.Facts{second}, tokens: func() []string { return []string{token} }, code: report.Approval, says: "not here: /dev/sdc1 (12)"},
 		"a disk pulled, config":  {looks: []*detect.Facts{tankFacts(), second}, config: entry("tank"), code: report.Approval, says: "missing disk /dev/sdc1 (12) is new"},
 		"foreign, config":        {looks: []*detect.Facts{foreign}, config: entry("tank"), code: report.Approval, says: "another system used it last"},
 		"unseen disk, config":    {looks: []*detect.Facts{blind}, config: entry("tank"), code: report.Approval, says: "asl.conf:5 must say which: 13411770823413532103"},

@@ -56,7 +56,11 @@ func (p pools) attach(ctx context.Context, plan PoolPlan, u PoolUse) (*zfs.Attac
 	}
 	a, err := p.approved(plan)
 	if err != nil {
-		return nil, &report.Error{What: plan.Import.Sheet().What, Err: err, Next: []string{
+		means := ""
+		if gone := notHere(plan.Devices); gone != "" && errors.Is(err, approval.ErrVoid) {
+			means = "Consent was given to something else, and nothing was done. Of the pool's disks not here: " + gone + "."
+		}
+		return nil, &report.Error{What: plan.Import.Sheet().What, Err: err, Means: means, Next: []string{
 			"Read the plan: the same command with --dry-run prints it.", "To approve exactly that: --approve " + approval.TokenOf(plan.Import),
 			"Or name the pool in asl.conf: approve.import = " + plan.Import.Pool.GUID}}
 	}
@@ -65,6 +69,17 @@ func (p pools) attach(ctx context.Context, plan PoolPlan, u PoolUse) (*zfs.Attac
 	}
 	at, err := p.zfs.Attach(ctx, a, PlanAgain(p.look, u))
 	return at, poolError(err)
+}
+
+// notHere names the disks of a pool that are missing, as the pool knew them.
+func notHere(devices []zfs.Device) string {
+	var gone []string
+	for _, d := range devices {
+		if d.Path == "" {
+			gone = append(gone, detect.Printable(d.Was)+" ("+d.Vdev+")")
+		}
+	}
+	return strings.Join(gone, ", ")
 }
 
 func (p pools) approved(plan PoolPlan) (approval.Approved[zfs.Import], error) {
