@@ -250,7 +250,7 @@ func TestAnOldApprovalCannotBeSentAgain(t *testing.T) {
 	}
 	r.until(f, "the other disk is found", func(st ask.State) bool { return st.Look.Facts.Disks[0].Serial == "S9" })
 	did := len(r.rig.did)
-	if _, err := f.Answer(r.ctx(), yes); !errors.Is(err, ask.ErrChanged) {
+	if _, err := f.Answer(r.ctx(), yes); !errors.Is(err, ask.ErrAnswered) {
 		t.Errorf("again for another plan: %v", err)
 	}
 	if len(r.rig.did) != did {
