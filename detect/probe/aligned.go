@@ -12,6 +12,7 @@ import (
 // not pull readahead over its neighbours. What was read is kept, because those who ask come back to the same few places.
 type aligned struct {
 	f      *os.File
+	r      io.ReaderAt // f
 	size   int64
 	buf    []byte // page-aligned, of one window
 	cache  map[int64][]byte
@@ -41,7 +42,7 @@ func openAligned(path string) (*aligned, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return &aligned{f: f, size: size, buf: buf, cache: map[int64][]byte{}}, nil
+	return &aligned{f: f, r: f, size: size, buf: buf, cache: map[int64][]byte{}}, nil
 }
 
 func (d *aligned) close() { _, _ = unix.Munmap(d.buf), d.f.Close() } // only read
@@ -96,7 +97,7 @@ func (d *aligned) window(at int64) ([]byte, error) {
 // read fills buf from i on. The last bytes of a file that is no device may be less than a sector; then a whole page is asked for.
 func (d *aligned) read(i, n int, at int64) (int, error) {
 	whole := (n + page - 1) / page * page
-	got, err := d.f.ReadAt(d.buf[i:min(i+whole, len(d.buf))], at)
+	got, err := d.r.ReadAt(d.buf[i:min(i+whole, len(d.buf))], at)
 	if errors.Is(err, io.EOF) && got >= n {
 		err = nil
 	}

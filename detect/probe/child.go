@@ -98,16 +98,18 @@ func children[T any](ctx context.Context, m *Machine, r Request, each func(T)) e
 	}
 }
 
-// peek reads what tells about a device.
+// peek opens a device and reads what tells about it.
 func peek(path string) Peeked {
-	p := Peeked{Path: path}
 	d, err := openAligned(path)
 	if err != nil {
-		p.Err = plainError(err)
-		return p
+		return Peeked{Path: path, Err: plainError(err)}
 	}
 	defer d.close()
-	p.Size = d.size
+	return d.peek(path)
+}
+
+func (d *aligned) peek(path string) Peeked {
+	p := Peeked{Path: path, Size: d.size}
 	table, places := zfslabel.Look(d, d.size)
 	p.Table = string(table)
 	for i, pl := range places {
