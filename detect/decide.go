@@ -63,11 +63,11 @@ func newJudge(f *Facts, p *Policy) *judge {
 	return j
 }
 
-// Named are the disks that the policy means as sources, by the names they have now.
+// Named are the disks that the policy means as sources, by the names they have now. What this system was booted from is none.
 func (f *Facts) Named(p Policy) []string {
 	var names []string
 	for i := range f.Disks {
-		if d := &f.Disks[i]; d.named(p.Sources) && !d.named(p.Exclude) {
+		if d := &f.Disks[i]; d.named(p.Sources) && !d.named(p.Exclude) && d.Name != f.Host.Medium {
 			names = append(names, d.Name)
 		}
 	}
