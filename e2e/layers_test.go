@@ -68,13 +68,13 @@ func bans() []ban {
 		{func(p string) bool { return strings.HasPrefix(p, "github.com/charmbracelet/") }, "a screen library",
 			[]string{"tui", "cmd"}, "events out, values in: importing bubbletea alone already writes to the terminal", false},
 		{is("unsafe"), "unsafe", []string{
-			"engine/source/tree.go",    // statx and getdents buffers of the kernel
-			"engine/source/fsid.go",    // the UUID of a file system is an ioctl
-			"engine/source/device.go",  // O_DIRECT wants aligned memory; ioctls
-			"engine/restore/linear.go", // the size of a block device is an ioctl
-			"engine/source/ring",       // memory shared with a reader process
-			"tui/console/vt.go",        // the console's font is an ioctl
-			"cmd/libasl",               // C's memory
+			"engine/source/tree.go",       // statx and getdents buffers of the kernel
+			"engine/source/fsid.go",       // the UUID of a file system is an ioctl
+			"engine/source/device.go",     // O_DIRECT wants aligned memory; ioctls
+			"engine/restore/linear.go",    // the size of a block device is an ioctl
+			"engine/source/readermain.go", // capabilities are given up on all threads
+			"tui/console/vt.go",           // the console's font is an ioctl
+			"cmd/libasl",                  // C's memory
 		}, "memory is not read behind the compiler's back without a name here", true},
 		{is("net/http/pprof", "expvar"), "a debug server", nil, "importing it opens doors by init", false},
 	}

@@ -28,12 +28,18 @@ type lbaMap struct {
 	open  map[int64]*lbaPage // pages in memory: the one being filled, and those that change
 	loose map[int64]bool     // super-blocks that are not settled
 	dirty int                // open pages that must be put before a state can name them
+	uses  int64              // of pages, to know which was used last
 }
+
+// openMost is how many pages that are stored stay in memory. A pass goes one way: what was put during it and may not be durable yet is among
+// the last ones used.
+const openMost = 64
 
 // lbaPage is a page by its super-blocks.
 type lbaPage struct {
 	parts [][]format.LooseRange
 	dirty bool
+	used  int64
 }
 
 func newLbaMap(super, size int64, get func(context.Context, artifact.Ref) ([]byte, error)) *lbaMap {
@@ -124,11 +130,13 @@ func (m *lbaMap) isLoose(page int64) bool {
 
 // page brings a page into memory.
 func (m *lbaMap) page(ctx context.Context, n int64) (*lbaPage, error) {
+	m.uses++
 	if p := m.open[n]; p != nil {
+		p.used = m.uses
 		return p, nil
 	}
 	if n >= int64(len(m.refs)) {
-		p := &lbaPage{}
+		p := &lbaPage{used: m.uses}
 		m.open[n] = p
 		return p, nil
 	}
@@ -137,6 +145,7 @@ func (m *lbaMap) page(ctx context.Context, n int64) (*lbaPage, error) {
 		return nil, fmt.Errorf("map page %d: %w", n, err)
 	}
 	p := m.split(ranges)
+	p.used = m.uses
 	m.open[n] = p
 	return p, nil
 }
@@ -225,7 +234,7 @@ func (m *lbaMap) endPage(n int64, p *lbaPage, put emit) error {
 		return err
 	}
 	m.refs = append(m.refs, ref)
-	delete(m.open, n)
+	m.trim()
 	if first := len(m.nodes) * format.MapNodePages; len(m.refs)-first == format.MapNodePages {
 		node, err := putNode(m.refs[first:], put)
 		if err != nil {
@@ -234,6 +243,22 @@ func (m *lbaMap) endPage(n int64, p *lbaPage, put emit) error {
 		m.nodes = append(m.nodes, node)
 	}
 	return nil
+}
+
+// trim forgets stored pages that were not used for long.
+func (m *lbaMap) trim() {
+	for len(m.open) > openMost {
+		oldest := int64(-1)
+		for n, p := range m.open {
+			if n < int64(len(m.refs)) && !p.dirty && (oldest < 0 || p.used < m.open[oldest].used) {
+				oldest = n
+			}
+		}
+		if oldest < 0 {
+			return
+		}
+		delete(m.open, oldest)
+	}
 }
 
 func putNode(pages []*artifact.Ref, put emit) (*artifact.Ref, error) {
@@ -300,10 +325,11 @@ func (m *lbaMap) flush(put emit) error {
 			if n < int64(len(m.nodes))*format.MapNodePages {
 				m.edits[n] = ref
 			}
+			p.dirty = false
 		}
-		delete(m.open, n)
 	}
 	m.dirty = 0
+	m.trim()
 	if len(m.edits) > editsMost {
 		return m.fold(put)
 	}

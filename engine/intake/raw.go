@@ -180,9 +180,7 @@ func (l *lane) plan(ctx context.Context, o Reading, st *format.SourceState) erro
 			fm.Mark(off, r.Len, statusOf(r.Kind))
 			off += r.Len
 		}
-		if len(l.m.open) > 64 {
-			l.m.drop()
-		}
+		l.m.trim()
 	}
 	l.m.drop()
 	po := passes.Options{Sector: l.src.Info().Sector, Unit: l.super, MaxPasses: o.MaxPasses, Retry: o.Retry, Reverse: o.Reverse, Domain: o.Domain}
@@ -484,14 +482,12 @@ func (f *feeder) settle(l *lane) error {
 		todo = append(todo, sb)
 	}
 	slices.Sort(todo)
-	for k, sb := range todo {
+	for _, sb := range todo {
 		ranges, err := l.look.get1(f.ctx, sb)
 		if err != nil {
 			return f.stopped(err)
 		}
-		if k%64 == 63 {
-			l.look.drop()
-		}
+		l.look.trim()
 		slot, err := f.slot()
 		if err != nil {
 			return err

@@ -112,6 +112,65 @@ func TestPassesGiveTheRootOfTheBytes(t *testing.T) {
 	}
 }
 
+// TestPassesOverManyPages: pages are written again and again while passes go over them.
+func TestPassesOverManyPages(t *testing.T) {
+	const size = 400<<20 + 12_345*512
+	pattern := sourcetest.Pattern{Seed: 5, Zero: 99}
+	var bad []source.Gap
+	m := mapfile.New(size)
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 60 {
+		m.Mark(r.Int64N(size)/512*512, int64(1+r.IntN(100))*512, mapfile.Bad)
+	}
+	for _, b := range m.Blocks {
+		if b.Status == mapfile.Bad {
+			bad = append(bad, source.Gap{Off: b.Pos, Len: b.Size})
+		}
+	}
+	want := ""
+	for k, o := range []intake.Options{{}, {Reading: intake.Reading{Flush: -1}}, {Reading: intake.Reading{Reverse: true, Retry: 1}}} {
+		fsys, err := newMedium(memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Compression, o.NoVerify = intake.None, true
+		c := sourcetest.Config{Name: "disk", Size: size, Pattern: pattern, Bad: bad}
+		w := &world{label: "pages", sources: func() []source.Source {
+			if k == 0 {
+				return []source.Source{sourcetest.NewLinear(c)}
+			}
+			return []source.Source{sourcetest.NewDisk(c)}
+		}}
+		stop, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		if k > 0 {
+			o.Stop = stop
+			o.Events = func(e event.Event) {
+				if _, ok := e.(event.ResumePoint); ok {
+					if n++; n == 12 {
+						cancel() // and it goes on
+					}
+				}
+			}
+			o.AckEvery = -1
+		}
+		rep, err := oneIntake(t.Context(), fsys, w, o)
+		if errors.Is(err, intake.ErrStopped) {
+			o.Stop = nil
+			rep, err = oneIntake(t.Context(), fsys, w, o)
+		}
+		if err != nil {
+			t.Fatalf("way %d: %v", k, err)
+		}
+		if k == 0 {
+			want = roots(rep.Manifest)
+		} else if roots(rep.Manifest) != want {
+			t.Errorf("way %d: another root", k)
+		}
+	}
+}
+
 // TestPassesInterrupted: stopped or killed at any moment, the intake of a hurt disk goes on to the root it would have had.
 func TestPassesInterrupted(t *testing.T) {
 	content := mixed(4, 120_000)

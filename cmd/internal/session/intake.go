@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
@@ -62,6 +63,9 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	if len(args) > 0 && args[0] == probe.ChildArg {
 		return probe.Child(args[1:], std.Out)
 	}
+	if len(args) > 0 && args[0] == source.ReaderArg {
+		return source.ReaderMain(args[1:])
+	}
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // that nobody reads any more is no reason to stop; a file too large is an error as others are
 	var help strings.Builder
 	o, err := parseIntake(args, &help)
@@ -88,6 +92,8 @@ func Intake(ctx context.Context, args []string, std IO) int {
 	switch {
 	case o.listDir != "":
 		return runListDir(o.listDir, std)
+	case o.reading.list:
+		return int(pr.Finish(listUnfinished(ctx, o, pr)))
 	case o.status, o.watch:
 		return int(pr.Finish(watch(ctx, o, pr, o.status)))
 	case o.engine && o.detach:
@@ -275,7 +281,7 @@ func (j *intakeJob) openSources() error {
 		return err
 	}
 	for _, p := range j.o.sources {
-		src, err := openSource(p, j.o.name, j.std.In)
+		src, err := openSource(p, j.o.name, j.std.In, j.o.reading.timeout)
 		if err != nil {
 			j.closeSources()
 			return &report.Error{What: "open the source " + p, Err: err}
@@ -289,11 +295,29 @@ func (j *intakeJob) openSources() error {
 	return nil
 }
 
-func openSource(path, name string, in io.Reader) (source.Source, error) {
+func openSource(path, name string, in io.Reader, timeout time.Duration) (source.Source, error) {
 	if path == "-" {
 		return source.OpenStream(interruptible(in), name), nil
 	}
-	return source.Open(path)
+	src, err := source.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return readBy(src, timeout), nil
+}
+
+// readBy lets a device be read by a process of its own.
+func readBy(src source.Source, timeout time.Duration) source.Source {
+	raw, ok := src.(source.Raw)
+	if !ok || src.Info().Kind != source.Device {
+		return src
+	}
+	return source.InProcess(raw, func(path string) *exec.Cmd {
+		cmd := exec.Command("/proc/self/exe", source.ReaderArg, path)
+		cmd.Env = []string{}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what is typed at the terminal is not for it
+		return cmd
+	}, timeout)
 }
 
 // interruptible gives a pipe in a form whose Read ends when the intake is to stop, however long the other side is silent. Opened by
@@ -402,10 +426,8 @@ func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 }
 
 func (j *intakeJob) unfinished(s *store.Store) (format.IntakeState, bool) {
-	if j.o.noResume {
-		return format.IntakeState{}, false
-	}
-	return intake.Find(s.Unfinished(), j.sources)
+	in, ok, err := j.o.reading.chosen(s, j.sources)
+	return in, ok && err == nil
 }
 
 func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
@@ -414,6 +436,10 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 func (j *intakeJob) start(ctx context.Context, more func(*job.Options)) (*job.Job, io.Closer, error) {
 	o := job.Options{Store: j.store, Sources: j.sources, Tell: j.told, Intake: intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)),
 		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Witness: custody.NewWitness(), Avoid: folderOf(j.dir)}}
+	var err error
+	if o.Intake.Reading, err = j.o.reading.reading(); err != nil {
+		return nil, nil, err
+	}
 	if j.plan.Verify == "all" {
 		o.After = j.verifyAll
 	}
@@ -444,6 +470,10 @@ func (j *intakeJob) take(ctx context.Context) report.Result {
 	}
 	<-work.Done()
 	rep, err := work.Result()
+	if wait := j.o.reading.wait; isGone(err) && wait > 0 && soft.Err() == nil && j.again(soft, time.Now().Add(wait)) {
+		_ = claim.Close() // the next run claims the same intake
+		return j.take(ctx)
+	}
 	if errors.Is(err, intake.ErrStopped) || err != nil && hard.Err() != nil {
 		err = context.Cause(soft)
 	}
@@ -477,7 +507,11 @@ func (j *intakeJob) explain(err error) error {
 // kernel takes it away when the process dies, whatever kills it. It keeps two processes of one machine apart; writers on several machines are kept apart by the
 // log.
 func (j *intakeJob) claim(o *job.Options) (io.Closer, error) {
-	if in, ok := j.unfinished(j.store); ok {
+	in, ok, err := j.o.reading.chosen(j.store, j.sources)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
 		l, err := net.Listen("unix", claimName(j.store.ID(), in.Begin.Intake))
 		if err == nil {
 			o.Resume = &in.Begin.Intake

@@ -30,6 +30,7 @@ type intakeOptions struct {
 	usedOnly, files     bool
 	memory, workers     int
 	cpuprofile          string
+	reading             readingOptions
 	version             bool
 	given               []string  // flags that the command line has
 	until               time.Time // when to stop as an operator would; zero: when all is done
@@ -73,6 +74,8 @@ Examples
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --used-only --dry-run
   asl-intake --batch --source /dev/sdb2 --store /mnt/usb/store --files --dry-run
+  asl-intake --batch --source /dev/sdb --store /mnt/usb/store --retry 3 --wait 30m
+  asl-intake --batch --list-unfinished --store /mnt/usb/store
   asl-intake --watch
   asl-intake --preflight
   asl-intake --preflight --capture /mnt/usb/machine.json
@@ -103,6 +106,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.usedOnly, "used-only", false, "of disks and images read only what their file systems call used (ext2, ext3, ext4, NTFS, FAT); wants a token of --dry-run")
 	fs.BoolVar(&o.files, "files", false, "take the files of a partition, or of an image of one, mounted so that nothing is written to it; wants a token of --dry-run")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
+	o.reading.flags(fs)
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
 	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")
 	fs.StringVar(&o.config, "config", config.Folder, "`DIR` with asl.conf, federation.conf and logging.conf")
@@ -139,6 +143,9 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	}
 	if err != nil {
 		return nil, report.Usagef("%w", err)
+	}
+	if o.noResume && o.reading.resume == "auto" {
+		o.reading.resume = "none"
 	}
 	fs.Visit(func(f *flag.Flag) { o.given = append(o.given, f.Name) })
 	if o.boot {
@@ -205,8 +212,11 @@ func (o *intakeOptions) check() error {
 			streams++
 		}
 	}
+	if err := o.reading.check(o); err != nil {
+		return err
+	}
 	switch {
-	case o.version, o.listDir != "":
+	case o.version, o.listDir != "", o.reading.list:
 		return nil
 	case o.alone() > 1 || o.alone() == 1 && (o.batch || o.dryRun || o.rehearse || o.plain || len(o.sources) > 0 || o.store != "" || o.plan != ""):
 		return report.Usagef("--preflight, --status, --watch and --engine: only one of them, and no intake beside it")
