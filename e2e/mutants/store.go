@@ -16,6 +16,7 @@ func logMutants() []mutant {
 		{"log: what a part supersedes is not checked", log, []string{"case head.Supersedes != want:", "case head.Supersedes != want && false:"}, steps},
 		{"log: the next part does not say that it supersedes", log, []string{"\tif st.torn {\n\t\thead.Supersedes = st.part", "\tif st.torn && false {\n\t\thead.Supersedes = st.part"}, steps},
 		{"log: a missing part is its end", log, []string{"if st.part < newest {", "if false {"}, steps},
+		{"log: a note beyond the end is not looked for", log, []string{"\treturn noteBeyond(ctx, b, st)\n", "\treturn nil\n"}, steps},
 		{"log: a read error is its end", log, []string{"if errors.Is(err, artifact.ErrNotFound) {\n\t\treturn false, nil", "if err != nil {\n\t\treturn false, nil"}, steps},
 		{"log: appends go on after one that failed", log, []string{"\t\t\ts.broken = fmt.Errorf(\"an append failed earlier: %w\", err)\n", ""}, steps},
 		{"log: a lost race is given up", log, []string{"if errors.Is(err, artifact.ErrConflict) {", "if false {"}, steps},

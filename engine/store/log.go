@@ -194,7 +194,29 @@ func finishOpen(ctx context.Context, b Backend, st *state, newest uint64) error 
 	if st.part < newest {
 		return fmt.Errorf("log part %d is missing, part %d exists: %w: %w", st.part+1, newest, ErrBroken, artifact.ErrDamaged)
 	}
-	return nil
+	return noteBeyond(ctx, b, st)
+}
+
+// noteBeyond finds out that the end of the log is gone, where that can be told: the note of a snapshot is written when its record is durable, so
+// the next number has none, unless another writer has just sealed it.
+func noteBeyond(ctx context.Context, b Backend, st *state) error {
+	for {
+		next := st.lastSnapshot() + 1
+		_, err := b.Stat(ctx, NoteName(st.domain, next))
+		if errors.Is(err, artifact.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := replay(ctx, b, st, nil); err != nil {
+			return err
+		}
+		if st.lastSnapshot() < next {
+			return fmt.Errorf("the note of snapshot %d exists, and the log, which ends at part %d, does not know it: its newest parts were removed or lost: %w: %w",
+				next, st.part, ErrBroken, artifact.ErrDamaged)
+		}
+	}
 }
 
 // openAtCheckpoint gives the state before part n as that part's own first records tell it; nil if they cannot be used,

@@ -587,3 +587,42 @@ func TestReadErrorIsNoVerdict(t *testing.T) {
 		}
 	}
 }
+
+// TestEndRemoved: a log whose newest parts were removed opens read-only where a note is left that proves it, and not as an older store. Where none
+// is left it cannot be told from a log that ends there.
+func TestEndRemoved(t *testing.T) {
+	fsys, s := newStore(t)
+	for id := range byte(3) {
+		snapshot(t, s, id+1, fmt.Sprint("artifact ", id))
+	}
+	var record [4]uint64 // the part with each snapshot
+	for r, err := range store.Log(t.Context(), s.Backend(), home) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Type == format.SnapshotType {
+			record[0]++
+			record[record[0]] = r.Part
+		}
+	}
+	_, last := s.Position()
+	for number := uint64(1); number <= 3; number++ {
+		cut := fsys
+		for part := record[number]; part <= last; part++ {
+			cut = replace(t, cut, partFile(part), nil)
+		}
+		again := reopen(t, cut)
+		if !errors.Is(again.Broken(), store.ErrBroken) || len(again.Snapshots()) != int(number-1) {
+			t.Errorf("from snapshot %d on all parts are gone: %d snapshots, %v", number, len(again.Snapshots()), again.Broken())
+		}
+		if err := say(t.Context(), again, 1); !errors.Is(err, artifact.ErrReadOnly) {
+			t.Errorf("an append gave %v", err)
+		}
+		for n := number; n <= 3; n++ {
+			cut = replace(t, cut, store.NoteName(home, n), nil)
+		}
+		if again = reopen(t, cut); again.Broken() != nil {
+			t.Errorf("without the notes of %d and later: %v", number, again.Broken())
+		}
+	}
+}

@@ -46,3 +46,25 @@ func TestHealedDamageIsSaidToBeHealed(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 }
+
+// TestRemovedEndOfTheLog: what is gone from the end is told as far as it can be.
+func TestRemovedEndOfTheLog(t *testing.T) {
+	file, place := filepath.Join(t.TempDir(), "disk.img"), filepath.Join(t.TempDir(), "store")
+	for i := range uint64(3) {
+		write(t, file, mix(100_000, 5+i))
+		want(t, 0, Intake, "--batch", "--source", file, "--store", place)
+	}
+	parts, err := filepath.Glob(filepath.Join(place, "logs", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts[4:] { // in the middle of the first snapshot's or behind it
+		if err := os.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(t, 8, "", Admin, "--store", place, "verify")
+	if out, errs, code := asl(t, Debug, "--store", place, "validate"); code != 8 || strings.Count(out+errs, "newest parts were removed or lost") < 2 {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}

@@ -285,8 +285,12 @@ func (v *validator) others() error {
 		if err != nil {
 			return err
 		}
-		if !named[e.Name] {
-			v.remark(e.Name, "no snapshot names it")
+		switch {
+		case named[e.Name]:
+		case strings.HasSuffix(e.Name, ".note"): // it is written when the record is durable
+			v.found(e.Name, errors.New("the log knows no such snapshot: its newest parts were removed or lost"))
+		default: // it is written before the record
+			v.remark(e.Name, "no snapshot names it: left by a writer that died, or what named it was removed from the end of the log")
 		}
 	}
 	for _, name := range slices.Sorted(slices.Values(v.c.store.Backend().Info().Foreign)) {
