@@ -26,7 +26,7 @@ func newCells(size int64) []cell {
 func cellBytes(size int64) int64 { return max(cellLeast, (size+cellsMost-1)/cellsMost) }
 
 // paint counts a stretch in the squares that it covers.
-func (sr *SourceReport) paint(st store.Stretch) {
+func (sr *SourceReport) paint(st store.Stretch, chosen bool) {
 	n := int64(len(sr.cells))
 	if n == 0 || st.Len <= 0 {
 		return
@@ -47,7 +47,7 @@ func (sr *SourceReport) paint(st store.Stretch) {
 		case source.Unstable:
 			c.unstable += k
 		case source.Untried:
-			if sr.Left != nil {
+			if chosen {
 				c.left += k
 			} else {
 				c.untried += k

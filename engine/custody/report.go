@@ -344,7 +344,7 @@ func (sr *SourceReport) treeGaps(src *format.SourceResult) {
 // linear walks the map: for the picture, for the gaps, and for what they touch.
 func (sr *SourceReport) linear(ctx context.Context, v *store.View, src *format.SourceResult) error {
 	sr.cells = newCells(src.Length)
-	spans := gapSpans(ctx, v, src, sr.paint, func(err error) {
+	spans := gapSpans(ctx, v, src, func(st store.Stretch) { sr.paint(st, st.Kind == source.Untried && src.ByChoice(st.Off, st.Len)) }, func(err error) {
 		sr.Problems = append(sr.Problems, "a part of the map cannot be read: "+err.Error())
 	})
 	sr.gaps(ctx, v, src, spans)
@@ -360,8 +360,8 @@ func gapSpans(ctx context.Context, v *store.View, src *format.SourceResult, each
 		}
 		for _, st := range page {
 			each(st)
-			if st.Kind == source.Data || st.Kind == source.Zero || src.Left != nil && st.Kind == source.Untried {
-				continue // what was left out by choice is not missing; what is untried besides, its faults tell
+			if st.Kind == source.Data || st.Kind == source.Zero || st.Kind == source.Untried && src.ByChoice(st.Off, st.Len) {
+				continue // what was left out by choice is not missing
 			}
 			if n := len(spans); n > 0 && spans[n-1].End() == st.Off {
 				spans[n-1].Len += st.Len
@@ -399,6 +399,9 @@ func (sr *SourceReport) gaps(ctx context.Context, v *store.View, src *format.Sou
 		for f, err := range v.Faults(ctx, src) {
 			if err != nil {
 				sr.Problems = append(sr.Problems, "why some of it is missing cannot be read: "+err.Error())
+				continue
+			}
+			if f.Kind == source.Untried && src.ByChoice(f.Off, f.Len) {
 				continue
 			}
 			g := GapRow{Off: f.Off, Len: f.Len, Kind: f.Kind.String(), Errno: f.Errno, Tries: f.Tries}

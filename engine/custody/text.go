@@ -94,7 +94,7 @@ func (sr *SourceReport) text(p func(string, ...any), kv func(string, string, ...
 		}
 		kv("", "made %s, log record %d", how, d.Record)
 		if d.Gaps > 0 {
-			kv("", "%d bytes in %d gaps as zeros; BLAKE3 of their list %s", d.GapBytes, d.Gaps, d.GapList)
+			kv("", "%d bytes in %s as zeros; BLAKE3 of their list %s", d.GapBytes, event.CountOf(d.Gaps, "gap", "gaps"), d.GapList)
 		}
 	}
 	if w := sr.Writes; w != nil {

@@ -119,6 +119,8 @@ type merger struct {
 	o       MergeOptions
 	out     *Merged
 	res     format.SourceResult
+	faults  [][]format.Fault // of every part
+	rows    []format.Fault   // of the merged source
 	buf     [2][]byte
 	done    int64
 }
@@ -256,6 +258,9 @@ func (m *merger) fill(w *store.Writer) error {
 	p := w.Packer(format.ResumePoint{})
 	put := func(tag artifact.Tag, v any) (artifact.Ref, error) { return p.Put(m.ctx, tag, v) }
 	first := m.parts[m.first()].Source
+	if err := m.readFaults(); err != nil {
+		return err
+	}
 	m.res = format.SourceResult{SourceID: first.SourceID, Length: first.Length}
 	b := &mapBuilder{}
 	m.done = 0
@@ -281,6 +286,9 @@ func (m *merger) fill(w *store.Writer) error {
 		return err
 	}
 	m.res.Root = &root
+	if err := m.writeFaults(put); err != nil {
+		return err
+	}
 	for _, part := range m.parts {
 		for _, what := range part.Source.Changed {
 			if m.res.Changed = append(m.res.Changed, what); len(m.res.Changed) > errorsKept {
@@ -324,10 +332,14 @@ func (m *merger) count(pc mergedPiece, rg format.Range) {
 	default:
 		if rg.Kind == source.Untried {
 			c.Untried += rg.Len
+			if m.leftOut(pc) {
+				return
+			}
 		} else {
 			c.Unreadable += rg.Len
 		}
 		m.gap(pc, rg)
+		m.fault(pc, rg.Kind)
 		return
 	}
 	m.out.Gained[pc.From] += rg.Len

@@ -232,3 +232,61 @@ func TestMergeRefusesOtherDisks(t *testing.T) {
 		t.Errorf("another size: %v", err)
 	}
 }
+
+// TestMergeKeepsWhatIsKnownOfGaps: of what none of them has, the tries add up; what was left out by choice stays a choice until another has it.
+func TestMergeKeepsWhatIsKnownOfGaps(t *testing.T) {
+	content := mixed(6, 200_000)
+	gaps := []source.Gap{{Off: 8192, Len: 1024}, {Off: 100_352, Len: 512}}
+	fsys, err := newMedium(memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lin := func(bad ...source.Gap) source.Linear {
+		return sourcetest.NewDisk(sourcetest.Config{Name: "disk", Bytes: content, Bad: bad})
+	}
+	for _, src := range []source.Source{
+		source.Only(lin(gaps...), []source.Stretch{{Off: 0, Len: 150_000 &^ 511}}, "used-only: so it was chosen"),
+		source.Only(lin(gaps[0]), []source.Stretch{{Off: 0, Len: 160_000 &^ 511}}, "used-only: so it was chosen"),
+		lin(gaps...),
+	} {
+		if _, err := oneIntake(t.Context(), fsys, &world{label: "part", sources: func() []source.Source { return []source.Source{src} }}, hasty(intake.Fast)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := openStore(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := partsOf(t, s, 3)
+	out, err := intake.Merge(t.Context(), s, parts[:2], intake.MergeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := out.Manifest.Sources[0]
+	if want := int64(len(content)) - 160_000&^511; src.Left == nil || src.Left.Bytes != want || src.GapsAll != 1 || src.Missing() != gaps[0].Len {
+		t.Errorf("left %+v, %d gaps, %d missing", src.Left, src.GapsAll, src.Missing())
+	}
+	tries := func(p intake.Part) (n uint32) {
+		for f, err := range p.View.Faults(t.Context(), p.Source) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Kind == source.Unreadable && f.Off <= gaps[0].Off && gaps[0].Off < f.Off+f.Len {
+				n = f.Tries
+			}
+		}
+		return n
+	}
+	v, err := s.At(t.Context(), out.Snapshot.Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := tries(intake.Part{View: v, Source: &v.Manifest.Sources[0]}), tries(parts[0])+tries(parts[1])
+	if got != want || want < 2 {
+		t.Errorf("tried %d times, its parts %d", got, want)
+	}
+	// With the third nothing is left out any more.
+	if out, err = intake.Merge(t.Context(), s, parts, intake.MergeOptions{}); err != nil || out.Manifest.Sources[0].Left != nil || out.Manifest.Sources[0].Missing() != gaps[0].Len {
+		t.Errorf("%+v, %v", out.Manifest.Sources[0], err)
+	}
+}

@@ -2,6 +2,7 @@ package format
 
 import (
 	"fmt"
+	"slices"
 
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/chunk"
@@ -51,6 +52,15 @@ func (r *SourceResult) Missing() int64 {
 		n -= r.Left.Bytes
 	}
 	return n
+}
+
+// ByChoice tells whether an untried range was left out because the plan said so. Where other ranges were not reached either, and more than are listed, it
+// may be one of those.
+func (r *SourceResult) ByChoice(off, n int64) bool {
+	if r.Left == nil {
+		return false
+	}
+	return r.Counts.Untried == r.Left.Bytes || !slices.ContainsFunc(r.Gaps, func(g GapRow) bool { return g.Off < off+n && off < g.Off+g.Len })
 }
 
 // Whole tells whether nothing is missing of the source and nothing changed under the reader.
