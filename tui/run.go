@@ -46,15 +46,19 @@ func Run(ctx context.Context, o Options) (Ended, error) {
 	if o.Exit == nil {
 		o.Exit = os.Exit
 	}
+	own, err := console.Own(o.Out)
+	if err != nil {
+		return Ended{}, err
+	}
 	vt := console.IsVT(o.Out)
 	var prog atomic.Pointer[tea.Program]
-	out := console.NewOut(o.Out, func() {
+	out := console.NewOut(own, func() {
 		if p := prog.Load(); p != nil {
 			p.Send(repaintMsg{})
 		}
 	})
 	defer out.Close()
-	t := console.Take(o.In, out, vt)
+	t := console.Take(o.In, o.Out, out, vt)
 	defer t.Restore()
 	crash := func(r any, stack []byte) {
 		t.Restore()
@@ -76,7 +80,7 @@ func Run(ctx context.Context, o Options) (Ended, error) {
 	prog.Store(p)
 	var ended Ended
 	stop := watch(p, o.Out, vt, crash)
-	_, err := p.Run()
+	_, err = p.Run()
 	sig := stop()
 	t.Restore()
 	ended.Signal = sig

@@ -70,6 +70,7 @@ func QuietKernel() (restore func()) {
 // Terminal is a terminal that will be left as it was found, whatever happens.
 type Terminal struct {
 	in    *os.File
+	tty   *os.File
 	out   *Out
 	state *term.State
 	vt    bool
@@ -78,8 +79,8 @@ type Terminal struct {
 }
 
 // Take remembers how the terminal is, turns blanking off, and keeps the kernel's messages away if it is the kernel's console.
-func Take(in *os.File, out *Out, vt bool) *Terminal {
-	t := &Terminal{in: in, out: out, vt: vt, loud: func() {}}
+func Take(in, tty *os.File, out *Out, vt bool) *Terminal {
+	t := &Terminal{in: in, tty: tty, out: out, vt: vt, loud: func() {}}
 	if s, err := term.GetState(int(in.Fd())); err == nil {
 		t.state = s
 	}
@@ -90,6 +91,33 @@ func Take(in *os.File, out *Out, vt bool) *Terminal {
 	return t
 }
 
+// leaveStuck tries to write to a terminal that takes nothing, without waiting, and lets what the program still says go nowhere: a write to
+// such a terminal would keep the process for ever.
+func leaveStuck(tty *os.File, back string) {
+	if fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", tty.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
+		_, _ = unix.Write(fd, []byte(back)) // it takes it, or it does not
+		_ = unix.Close(fd)
+	}
+	null, err := unix.Open(os.DevNull, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	for _, fd := range []int{1, 2} {
+		if term.IsTerminal(fd) {
+			_ = unix.Dup3(null, fd, 0)
+		}
+	}
+}
+
+// Own is the same terminal by a number of its own, so that a write that waits for it holds nobody else's.
+func Own(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("use the terminal: %w", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
 // Restore puts everything right. It may be called several times, from any goroutine, and waits for a terminal that takes nothing only a moment.
 func (t *Terminal) Restore() {
 	t.once.Do(func() {
@@ -98,7 +126,10 @@ func (t *Terminal) Restore() {
 			back = "\x1b[0m\x1b[2J\x1b[H\x1b[?25h\x1b[?1049l"
 		}
 		fmt.Fprint(t.out, back)
-		t.out.Drain()
+		if !t.out.Drain() { // nobody reads it: what is said at the end must not wait for that
+			t.out.GiveUp()
+			leaveStuck(t.tty, back)
+		}
 		if t.state != nil {
 			_ = term.Restore(int(t.in.Fd()), t.state) // it is gone if this fails
 		}

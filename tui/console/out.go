@@ -20,6 +20,7 @@ type Out struct {
 	waiting []byte
 	writing bool
 	lost    bool
+	given   bool // up: the terminal takes nothing, and what waits is not written any more
 	closed  bool
 }
 
@@ -50,7 +51,7 @@ func (o *Out) run() {
 		if end {
 			return
 		}
-		_, err := o.w.Write(b)
+		err := o.put(b)
 		o.mu.Lock()
 		lost := o.lost
 		o.lost, o.writing = false, false
@@ -63,6 +64,23 @@ func (o *Out) run() {
 			o.again()
 		}
 	}
+}
+
+// put writes in pieces, so that what is given up ends soon.
+func (o *Out) put(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), 1<<10)
+		if _, err := o.w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+		o.mu.Lock()
+		if o.given {
+			b = nil
+		}
+		o.mu.Unlock()
+	}
+	return nil
 }
 
 // Write hands bytes over. It says that all was written also where it was thrown away: who draws cannot help it.
@@ -96,11 +114,21 @@ func (o *Out) waitUntil(f func() bool, d time.Duration) {
 	}
 }
 
-// Drain waits a moment until the terminal has taken everything.
-func (o *Out) Drain() {
+// Drain waits a moment until the terminal has taken everything, and says whether it has.
+func (o *Out) Drain() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.waitUntil(func() bool { return len(o.waiting) == 0 && !o.writing || o.closed }, patience)
+	o.waitUntil(func() bool { return len(o.waiting) == 0 && !o.writing }, patience)
+	return len(o.waiting) == 0 && !o.writing
+}
+
+// GiveUp throws away what waits. Nothing is written after the piece that is under way.
+func (o *Out) GiveUp() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.waiting, o.given, o.closed = nil, true, true
+	o.ready.Broadcast()
+	o.room.Broadcast()
 }
 
 // Close ends it. What waits is written first, if the terminal takes it.

@@ -53,6 +53,9 @@ func (e *Engine) plan(p *detect.Pool, readOnly bool) change {
 		s.Things = append(s.Things, approval.Thing{Kind: "disk", ID: e.disk(d).Serial, Name: "/dev/" + d})
 	}
 	s.Commands = [][]string{append(cmd, p.GUID.String())}
+	if p.Imported != nil && p.Imported.ReadOnly && !readOnly { // it was looked at first, as it should be
+		s.Commands = append([][]string{{"zpool", "export", p.Name}}, s.Commands...)
+	}
 	return change{s}
 }
 
@@ -68,9 +71,18 @@ func (e *Engine) disk(name string) detect.Disk {
 	return detect.Disk{Name: name}
 }
 
+// then joins commands as a shell takes them.
+func then(all [][]string) []string {
+	out := slices.Clone(all[0])
+	for _, c := range all[1:] {
+		out = append(append(out, "&&"), c...)
+	}
+	return out
+}
+
 func (e *Engine) offer(p *detect.Pool, readOnly bool) ask.Offer {
 	s := e.plan(p, readOnly).Sheet()
-	o := ask.Offer{Hash: s.Hash().String(), Subject: p.Name, Way: "read-only", Gate: int(s.Gate), What: "Import the pool " + p.Name + " read-only.", Command: s.Commands[0],
+	o := ask.Offer{Hash: s.Hash().String(), Subject: p.Name, Way: "read-only", Gate: int(s.Gate), What: "Import the pool " + p.Name + " read-only.", Command: then(s.Commands),
 		Changes: "Nothing on its disks changes.", Undo: "Export it again at any time: zpool export " + p.Name,
 		Otherwise: "The pool stays as it is. Nothing can be read from it or stored into it.", Answered: e.answers[s.Hash().String()]}
 	if !readOnly {
@@ -95,7 +107,7 @@ func (e *Engine) offer(p *detect.Pool, readOnly bool) ask.Offer {
 		o.Disks = append(o.Disks, ask.OfferDisk{Path: x.Path, Model: x.Model, Serial: x.Serial, Size: x.Size, State: "online"})
 	}
 	switch {
-	case p.Imported != nil:
+	case p.Imported != nil && (readOnly || !p.Imported.ReadOnly):
 		o.Refused = "it is imported already"
 	case e.job != nil && e.job.State().Phase != ask.Ended:
 		o.Refused = "an intake is running"
