@@ -157,6 +157,7 @@ type intakeJob struct {
 	snapshots   bool               // of ZFS, after ours
 	compression intake.Compression // empty: the plan's
 	sealed      uint64             // number of the snapshot
+	early       context.Context    // ended by a signal that came before the intake listened; may be nil
 
 	mu       sync.Mutex
 	progress event.Progress
@@ -458,6 +459,9 @@ func (j *intakeJob) take(ctx context.Context) report.Result {
 	began := time.Now()
 	hard, soft, done := j.signals(ctx)
 	defer done()
+	if j.early != nil && j.early.Err() != nil { // between catching signals for the pool and for the intake
+		return report.Result{Err: context.Cause(j.early)}
+	}
 	work, claim, err := j.start(hard, nil)
 	if err != nil {
 		return report.Result{Err: err}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,6 +256,24 @@ func TestAPoolThatCannotBeLetGoOf(t *testing.T) {
 	code, out, errs := p.run(false, p.token())
 	if code != report.Failed || !strings.Contains(out, string(event.Complete)) || !strings.Contains(errs, "bash (4711)") || !strings.Contains(errs, "zpool export tank") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+// A signal that comes while the store is opened, after the pool and before the intake, stops it all the same.
+func TestASignalBeforeTheIntakeListens(t *testing.T) {
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	early, cancel := context.WithCancelCause(t.Context())
+	cancel(report.BySignal(syscall.SIGTERM))
+	pr := report.New(report.Options{Program: "asl-intake", Out: &out, Err: &errs})
+	src := filepath.Join(dir, "f")
+	if err := os.WriteFile(src, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j := intakeJob{o: &intakeOptions{batch: true, sources: list{src}, store: filepath.Join(dir, "store"), compression: "none", verify: "new", memory: 96},
+		std: IO{Out: &out, Err: &errs}, pr: pr, pools: pools{look: func(context.Context) (*detect.Facts, error) { return nil, nil }, state: dir}, early: early}
+	if code := pr.Finish(j.run(t.Context())); code != report.ByTerm || strings.Contains(out.String(), "COMPLETE") {
+		t.Errorf("exit %d\n%s%s", code, out.String(), errs.String())
 	}
 }
 

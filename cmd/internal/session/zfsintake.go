@@ -26,6 +26,7 @@ func (j *intakeJob) onPool(ctx context.Context) (res report.Result) {
 	}
 	g := guarded(ctx)
 	defer g.done()
+	j.early = g.ctx
 	at, err := j.pools.attach(g.ctx, plan, u)
 	if err != nil {
 		r := report.Result{Err: err}
