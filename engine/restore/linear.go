@@ -162,6 +162,15 @@ func (w *LinearWriter) Gap(g source.Gap) {
 	w.gaps = append(w.gaps, g)
 }
 
+// Keep leaves what a device has in a range as it is.
+func (w *LinearWriter) Keep(off, n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.device {
+		w.spans = addSpan(w.spans, span{off, off + n})
+	}
+}
+
 // Gaps are the ranges noted, sorted, neighbours of one kind and reason joined.
 func (w *LinearWriter) Gaps() []source.Gap {
 	w.mu.Lock()

@@ -24,7 +24,7 @@ func Admin(ctx context.Context, args []string, std IO) int {
 		name:  "asl-admin",
 		about: "asl-admin lists, compares, verifies and restores what a store holds.",
 		commands: []command{
-			snapshotsCommand(), showCommand(), lsCommand(), catCommand(), diffCommand(), verifyCommand(), restoreCommand(), mergeCommand(), digestCommand(), reportCommand(), gcCommand(), configCommand(),
+			snapshotsCommand(), showCommand(), lsCommand(), catCommand(), diffCommand(), verifyCommand(), restoreCommand(), mergeCommand(), digestCommand(), mapfileCommand(), reportCommand(), gcCommand(), configCommand(),
 		},
 	}
 	return p.main(ctx, args, std)

@@ -174,12 +174,27 @@ func TestGapsAreSaid(t *testing.T) {
 		Bad: []source.Gap{{Off: 8192, Len: 1024, Kind: source.Unreadable, Why: "input/output error"}}})
 	place := filepath.Join(tmp, "store")
 	take(t, place, src)
-	out := want(t, 3, Admin, "--store", place, "restore", "1", "--to", filepath.Join(tmp, "sdx"))
+	want(t, 2, Admin, "--store", place, "restore", "1", "--to", filepath.Join(tmp, "sdx"))
+	want(t, 2, Admin, "--store", place, "restore", "1", "--to", filepath.Join(tmp, "sdx"), "--fill", "keep")
+	want(t, 2, Admin, "--store", place, "restore", "1", "--to", filepath.Join(tmp, "sdx"), "--fill", "lies")
+	if _, err := os.Lstat(filepath.Join(tmp, "sdx")); err == nil {
+		t.Error("what was refused left something behind")
+	}
+	out := want(t, 3, Admin, "--store", place, "restore", "1", "--to", filepath.Join(tmp, "sdx"), "--fill", "zero")
 	if !strings.Contains(out, "MISSING sdx: 1.0 kB unreadable at 8192") {
 		t.Errorf("the gap is not listed: %s", out)
 	}
 	clear(img[8192:9216])
 	same(t, filepath.Join(tmp, "sdx"), img)
+	want(t, 3, Admin, "--store", place, "restore", "1", "--to", filepath.Join(tmp, "seen"), "--fill", "pattern")
+	seen := bytes.Clone(img)
+	copy(seen[8192:9216], strings.Repeat("ASL-GAP\n", 128))
+	same(t, filepath.Join(tmp, "seen"), seen)
+	for _, line := range []string{"0x00000000  0x00002000  +", "0x00002000  0x00000400  -", "0x00002400  0x00046FE0  +"} {
+		if out := want(t, 0, Admin, "--store", place, "mapfile", "1"); !strings.Contains(out, line) {
+			t.Errorf("the map file lacks %q: %s", line, out)
+		}
+	}
 	if got := want(t, 3, Admin, "--store", place, "cat", "1:sdx"); got != string(img) {
 		t.Error("cat does not give zeros in the gap and all the rest")
 	}

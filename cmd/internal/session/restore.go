@@ -38,6 +38,7 @@ func restoreCommand() command {
 			"asl-admin --store /mnt/asl/local restore latest:etc --to /mnt/new/etc",
 			"asl-admin --store /mnt/asl/local restore 3:sda --to /mnt/new/sda.img",
 			"asl-admin --store /mnt/asl/local restore 3:sda --to /dev/sdc --overwrite",
+			"asl-admin --store /mnt/asl/local restore 3:sda --to sda.img --fill zero",
 			"asl-admin --store /mnt/asl/local restore 3:home/ada/thesis.tex --to /tmp",
 			"asl-admin --store /mnt/asl/local restore 3:home --to /home --merge",
 		},
@@ -45,6 +46,7 @@ func restoreCommand() command {
 			fs.StringVar(&o.to, "to", "", "`DEST` to write to")
 			fs.BoolVar(&o.overwrite, "overwrite", false, "replace the file, or overwrite the block device, at DEST")
 			fs.BoolVar(&o.merge, "merge", false, "add to the directory DEST; what exists there is kept")
+			fs.StringVar(&o.fill, "fill", "", "`WHAT` is to stand where a disk or image has gaps: zero, pattern (the text ASL-GAP), or keep (what is on the block device that is overwritten). Without it a disk with gaps is refused")
 			fs.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "`N` goroutines that read and check")
 		},
 		run: func(ctx context.Context, c *call) report.Result { return runRestore(ctx, c, o) },
@@ -54,7 +56,19 @@ func restoreCommand() command {
 type restoreOptions struct {
 	to               string
 	overwrite, merge bool
+	fill             string
 	workers          int
+}
+
+// filled says what stands in gaps.
+func (o restoreOptions) filled() string {
+	switch o.fill {
+	case "pattern":
+		return "hold the text ASL-GAP"
+	case "keep":
+		return "were left as they were"
+	}
+	return "read as zeros"
 }
 
 // restorer writes places of a snapshot back. Its counters are for all goroutines.
@@ -81,6 +95,9 @@ const listed = 1000
 func runRestore(ctx context.Context, c *call, o restoreOptions) report.Result {
 	if o.to == "" {
 		return report.Result{Err: report.Usagef("restore: --to DEST is missing")}
+	}
+	if o.fill != "" && o.fill != "zero" && o.fill != "pattern" && o.fill != "keep" {
+		return report.Result{Err: report.Usagef("restore: --fill %q: want zero, pattern or keep", o.fill)}
 	}
 	o.workers = max(1, o.workers)
 	snapshot, path := splitTarget(c.args[0])
@@ -216,6 +233,9 @@ func (r *restorer) linear(ctx context.Context, p place, to string) (dest string,
 	case err == nil && r.o.overwrite:
 		mode = restore.ReplaceFile
 	}
+	if err := r.mayFill(p, mode); err != nil {
+		return to, err
+	}
 	w, err := restore.Linear(to, p.src.Length, mode)
 	if err != nil {
 		return to, err
@@ -225,6 +245,40 @@ func (r *restorer) linear(ctx context.Context, p place, to string) (dest string,
 		return to, err
 	}
 	return to, w.Finish()
+}
+
+// mayFill refuses to make something up: what was not read is neither data nor zeros, unless somebody says so.
+func (r *restorer) mayFill(p place, mode restore.Existing) error {
+	lost := p.src.Counts.Unreadable + p.src.Counts.Untried
+	switch {
+	case r.o.fill == "keep" && mode != restore.WriteDevice:
+		return report.Usagef("restore: --fill keep is for a block device that is overwritten: a new file has nothing to keep")
+	case r.o.fill == "" && lost > 0:
+		return report.Usagef("restore: %s of %s were not read. Say with --fill what is to stand there: zero, pattern, or keep on a block device; "+
+			"`asl-admin show %d` lists the gaps", event.Bytes(lost), p.src.Name, p.view.Snapshot.Number)
+	}
+	return nil
+}
+
+// gapText fills a gap so that it can be seen, and found: it begins anew at every 8 bytes of the disk.
+const gapText = "ASL-GAP\n"
+
+func (r *restorer) fillGap(w *restore.LinearWriter, off, n int64) error {
+	switch r.o.fill {
+	case "keep":
+		w.Keep(off, n)
+	case "pattern":
+		buf := []byte(strings.Repeat(gapText, 8192))
+		for n > 0 {
+			part := buf[off%8:]
+			part = part[:min(n, int64(len(part)))]
+			if _, err := w.WriteAt(part, off); err != nil {
+				return err
+			}
+			off, n = off+int64(len(part)), n-int64(len(part))
+		}
+	}
+	return nil
 }
 
 func (r *restorer) copyLinear(ctx context.Context, p place, w *restore.LinearWriter) error {
@@ -244,6 +298,9 @@ func (r *restorer) copyLinear(ctx context.Context, p place, w *restore.LinearWri
 	gone := func(m missing) {
 		r.note(m)
 		w.Gap(source.Gap{Off: m.Off, Len: m.Len, Kind: source.Unreadable, Why: m.Why})
+		if err := r.fillGap(w, m.Off, m.Len); err != nil {
+			cancel(err)
+		}
 	}
 	win := &window{}
 	flush := func() bool {
@@ -299,7 +356,7 @@ func (r *restorer) copyStretches(ctx context.Context, p place, some []store.Stre
 			}
 			r.note(missing{p.name(), st.Off, st.Len, "damaged", err.Error()})
 			w.Gap(source.Gap{Off: st.Off, Len: st.Len, Kind: source.Unreadable, Why: err.Error()})
-			return nil
+			return r.fillGap(w, st.Off, st.Len)
 		})
 }
 
@@ -410,7 +467,7 @@ func (r *restorer) result(p place, dest string, took time.Duration, err error) r
 	}
 	text := fmt.Sprintf("%s: %s of snapshot %d restored to %s: %s%s in %s", word, event.Printable(p.name()), p.view.Snapshot.Number, dest, event.Bytes(r.done.Load()), entriesText(r.files), event.Duration(took))
 	if r.lost > 0 {
-		text += fmt.Sprintf("; %s missing in %s read as zeros", event.Bytes(r.lost), event.CountOf(int64(r.places), "place", "places"))
+		text += fmt.Sprintf("; %s missing in %s %s", event.Bytes(r.lost), event.CountOf(int64(r.places), "place", "places"), r.o.filled())
 	}
 	if warned > 0 {
 		text += "; " + event.CountOf(int64(warned), "warning", "warnings")
