@@ -160,12 +160,11 @@ type loop struct {
 	peeked   map[string]diskSeen
 	listed   []detect.Pool
 	imported []detect.Pool
-	whyPools error // why it is not known what is imported
 	plugged  string
 	linked   string
 }
 
-// again is how long after a disk did not answer it is asked once more: it may have been spinning up.
+// spinUp is how long after a disk did not answer it is asked once more: it may have been spinning up.
 const spinUp = 15 * time.Second
 
 const pollEvery = time.Second
@@ -257,7 +256,7 @@ func (l *loop) disks() {
 	if m.zfsLoaded() && m.tool("zpool") != "" {
 		l.launch("zpool list", func(ctx context.Context, give func(result)) error {
 			p, err := zpoolList(ctx, m)
-			give(result{take: func(l *loop) { l.imported, l.whyPools = p, err }})
+			give(result{take: func(l *loop) { l.imported = p }})
 			return err
 		})
 		l.launch("zpool import", func(ctx context.Context, give func(result)) error {
@@ -267,7 +266,7 @@ func (l *loop) disks() {
 		})
 		return
 	}
-	l.listed, l.imported, l.whyPools = nil, nil, nil
+	l.listed, l.imported = nil, nil
 	l.drop("zpool list")
 	l.drop("zpool import")
 }
