@@ -37,6 +37,7 @@ import (
 //	pick VAR PATTERN [N]      puts the n-th file that matches into a variable, the largest first
 //	result FIELD VALUE        holds a field of the result line that the last program printed against a value
 //	harmless TRACE [FOLDER…]  says that a trace of strace changes nothing outside of the folders; a file "disk" counts as a block device
+//	silent VAR                listens and never says a word; its port is in the variable
 //	strace OUT PROGRAM ARGS…  runs a program under strace, with the calls that "harmless" looks at
 //	jsonlines                 says that stdout is JSON lines and ends with a result
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -52,6 +53,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"result":   result,
 		"harmless": harmless,
 		"strace":   strace,
+		"silent":   silent,
 		"jsonlines": plain(0, func(ts *testscript.TestScript, _ []string) error {
 			_, err := resultLine(ts.ReadFile("stdout"))
 			return err
