@@ -262,9 +262,10 @@ func (b *batchRun) wanted(f *detect.Facts) []wantedSource {
 	for _, c := range ask.Disks(f, ask.Place{Disks: b.storeDisks(f)}) {
 		refused[c.Path] = c.Refused
 	}
+	named := f.Named(b.c.Policy(nil))
 	for i := range f.Disks {
 		d := &f.Disks[i]
-		if !b.c.Wants(asDisk(d)) {
+		if !slices.Contains(named, d.Name) {
 			continue
 		}
 		key := "wwn " + d.WWN
@@ -276,13 +277,9 @@ func (b *batchRun) wanted(f *detect.Facts) []wantedSource {
 		}
 		out = append(out, wantedSource{key, d.Path, strings.TrimSpace(d.Path + " " + d.Model + " " + d.Serial), refused[d.Path]})
 	}
-	take, _ := b.c.SourceSelectors()
-	for _, s := range take {
-		if s.Kind != "path" || strings.ContainsAny(s.Pattern, `*?[\`) || slices.ContainsFunc(out, func(w wantedSource) bool { return w.path == s.Pattern }) {
-			continue
-		}
-		if st, err := os.Stat(s.Pattern); err == nil && (st.Mode().IsRegular() || st.IsDir()) {
-			out = append(out, wantedSource{"path " + s.Pattern, s.Pattern, s.Pattern, ""})
+	for _, p := range b.c.Paths() {
+		if st, err := os.Stat(p); err == nil && (st.Mode().IsRegular() || st.IsDir()) { // devices are among the disks
+			out = append(out, wantedSource{"path " + p, p, p, ""})
 		}
 	}
 	return out
@@ -300,24 +297,6 @@ func (b *batchRun) storeDisks(f *detect.Facts) []string {
 		return nil
 	}
 	return disksBelow(f, st.Dev, near)
-}
-
-// asDisk is a disk as a selector looks at it, with every link that leads to it.
-func asDisk(d *detect.Disk) config.Disk {
-	out := config.Disk{Serial: d.Serial, WWN: d.WWN, Model: d.Model, Paths: []string{d.Path}}
-	if d.ID != "" {
-		out.Paths = append(out.Paths, "/dev/disk/by-id/"+d.ID)
-	}
-	add := func(c *detect.Content) {
-		if c != nil {
-			out.Labels, out.UUIDs = append(out.Labels, c.Label), append(out.UUIDs, c.UUID)
-		}
-	}
-	add(d.Content)
-	for i := range d.Parts {
-		add(d.Parts[i].Content)
-	}
-	return out
 }
 
 // disksChange returns when the kernel has other block devices than when it was called.
