@@ -103,7 +103,7 @@ func (at *Attached) prepare(u Use) error {
 	if err := at.set(noZvolsParam, "1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if u.HostID == 0 || u.ReadOnly {
+	if u.HostID == 0 {
 		return nil
 	}
 	return at.set(hostIDParam, fmt.Sprint(u.HostID))

@@ -169,7 +169,7 @@ func (i Import) Sheet() approval.Sheet {
 			}
 		}
 	}
-	if u.HostID != 0 && !u.ReadOnly {
+	if u.HostID != 0 {
 		s.Things = append(s.Things, approval.Thing{Kind: "hostid", ID: fmt.Sprintf("%08x", u.HostID), Name: u.HostOf})
 	}
 	s.Changes, s.Undo = i.changes()
@@ -190,6 +190,9 @@ func (i Import) changes() (all []string, undo string) {
 	if u.Load {
 		all = append(all, "The ZFS module is loaded into the kernel.")
 	}
+	if u.HostID != 0 {
+		all = append(all, fmt.Sprintf("While it is imported this system has the hostid %08x, from %s, so that after a power cut it is known again.", u.HostID, u.HostOf))
+	}
 	all = append(all, "Volumes of the pool do not appear as disks while it is imported by this program.")
 	if u.ReadOnly {
 		all = append(all, "Nothing on its disks changes.")
@@ -202,9 +205,6 @@ func (i Import) changes() (all []string, undo string) {
 		all = append(all, "Its labels on every disk are written, and what its last system wrote at the end is put in its place.")
 	} else {
 		all = append(all, "Its labels on every disk are written.")
-	}
-	if u.HostID != 0 {
-		all = append(all, fmt.Sprintf("While it is imported this system has the hostid %08x, from %s, so that after a power cut it is known again.", u.HostID, u.HostOf))
 	}
 	if u.Dataset != "" {
 		all = append(all, fmt.Sprintf("%s is made if it is not there, and mounted at %s. No other dataset is mounted or touched.", u.Dataset, u.Mount))

@@ -90,7 +90,7 @@ func PlanPool(f *detect.Facts, u PoolUse) (PoolPlan, error) {
 			Next:  []string{"Run the same command again.", "asl-debug labels DEVICE says what stands on a disk."}}
 	}
 	plan.Use.Load = f.ZFS != nil && !f.ZFS.Loaded
-	if !keepsHostID(p, f.ZFS) {
+	if wantsHostID(p, f.ZFS, OurHostID(u.Domain), u.ReadOnly) {
 		plan.Use.HostID, plan.Use.HostOf = uint32(OurHostID(u.Domain)), "the domain "+cmp.Or(u.Domain, DefaultDomain)
 	}
 	found := zfs.Pool{GUID: p.GUID.String(), Name: p.Name, Health: plan.Standing.Health, Foreign: plan.Standing.Foreign, Active: p.Labels != nil && p.Labels.State == "active", LastUsed: plan.Standing.UsedBy(now(f)), Devices: plan.Devices}
@@ -111,9 +111,14 @@ func now(f *detect.Facts) int64 {
 	return f.Clock.Now
 }
 
-// keepsHostID tells whether the pool was last used under the hostid that this system has by itself: another would make it look foreign.
-func keepsHostID(p *detect.Pool, z *detect.ZFS) bool {
-	return p.Labels != nil && z != nil && z.HostID != 0 && p.Labels.State == "active" && p.Labels.HostID == z.HostID
+// wantsHostID tells whether the pool is to know this system by ours, the hostid of our imports. Not where it was last used under the one that the
+// system has by itself: another would make it look foreign. Reading needs it only where the pool was left under it: zpool compares also then.
+func wantsHostID(p *detect.Pool, z *detect.ZFS, ours detect.HostID, readOnly bool) bool {
+	left := p.Labels.State == "active"
+	if left && z != nil && z.HostID != 0 && p.Labels.HostID == z.HostID {
+		return false
+	}
+	return !readOnly || left && p.Labels.HostID == ours
 }
 
 // findPool finds a pool by name or GUID.

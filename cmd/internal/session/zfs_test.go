@@ -299,6 +299,12 @@ func TestPlansOfPools(t *testing.T) {
 	if plan, err = PlanPool(ours, PoolUse{Dataset: "tank/a", Domain: "x"}); err != nil || plan.Import.Pool.Foreign {
 		t.Errorf("what we left in a power cut looks foreign: %+v, %v", plan.Import, err)
 	}
+	if plan, err = PlanPool(ours, PoolUse{Dataset: "tank/a", Domain: "x", ReadOnly: true}); err != nil || plan.Use.HostID != uint32(OurHostID("x")) {
+		t.Errorf("zpool would take it for another's, read-only too: %+v, %v", plan.Use, err)
+	}
+	if plan, err = PlanPool(tankFacts(), PoolUse{Dataset: "tank/a", Domain: "x", ReadOnly: true}); err != nil || plan.Use.HostID != 0 {
+		t.Errorf("reading what was exported needs no hostid: %+v, %v", plan.Use, err)
+	}
 	if plan, err = PlanPool(ours, PoolUse{Dataset: "tank/a", Domain: "y"}); err != nil || !plan.Import.Pool.Foreign || !strings.Contains(strings.Join(plan.Import.Commands()[0], " "), " -f ") {
 		t.Errorf("another's looks like ours: %+v, %v", plan.Import, err)
 	}

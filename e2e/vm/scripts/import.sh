@@ -79,6 +79,8 @@ say "it was not cut"
 conf 'approve.import = tank' 'local.dataset = tank/asl'
 say "the same command after the power cut"
 zdb -l "$(disk D1)1" | grep -E ' (state|hostid|hostname):' || true
+aslrun /job/keep/admin-after asl-admin snapshots
+[ $rc = 0 ] || bad "a read-only import after the power cut ended with $rc"
 counters=$(written | grep ^BIG)
 aslrun /job/keep/resumed asl-intake --batch --source "$(disk BIG)" --label big
 [ $rc = 0 ] || bad "the same command ended with $rc"
