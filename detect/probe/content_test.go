@@ -68,10 +68,8 @@ func TestContentIsWhatBlkidSays(t *testing.T) {
 		if kind := strings.TrimRight(p.Content.Kind, "0123456789"); !strings.HasPrefix(name, kind) && p.Content.Kind != "iso9660" {
 			t.Errorf("%s is called %s", name, p.Content.Kind)
 		}
-		if _, err := exec.LookPath("blkid"); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command("blkid", "-p", "-o", "export", image).Output()
+		blkid := (&Machine{}).tool("blkid") // also where the folders of root are not in the PATH
+		out, err := exec.Command(blkid, "-p", "-o", "export", image).Output()
 		if err != nil {
 			t.Fatalf("blkid %s: %v", name, err)
 		}

@@ -35,7 +35,7 @@ type Update struct {
 }
 
 // Looker looks at a machine for as long as its context lives. Its results stream in: what is late is marked so and replaced
-// when it comes. It notices disks and network cables that are plugged in or out, and looks at those again.
+// when it comes. It notices disks and network cables that are plugged in or out, and mounts, and looks at those again.
 type Looker struct {
 	updates chan Update
 	wishes  chan Wish
@@ -162,6 +162,7 @@ type loop struct {
 	imported []detect.Pool
 	plugged  string
 	linked   string
+	mounted  string
 }
 
 // spinUp is how long after a disk did not answer it is asked once more: it may have been spinning up.
@@ -215,7 +216,7 @@ func (l *loop) everything() {
 		}
 	}
 	m, w := l.m, l.wish
-	l.plugged, l.linked = m.pluggedIn(), m.linkedUp()
+	l.plugged, l.linked, l.mounted = m.pluggedIn(), m.linkedUp(), m.text("/proc/self/mountinfo")
 	l.disks()
 	l.start("zfs", func(ctx context.Context) (finding, error) { return zfs(ctx, m) })
 	l.start("stack", func(ctx context.Context) (finding, error) { return stack(ctx, m) })
@@ -419,20 +420,26 @@ func (l *loop) retry(e *entry, err error) {
 	}()
 }
 
-// poll looks whether something was plugged in or out, and starts what has to do with it.
+// poll looks whether something was plugged in or out, or mounted, and starts what has to do with it. What is mounted is looked at
+// without reading a disk.
 func (l *loop) poll() bool {
-	plugged, linked := l.m.pluggedIn(), l.m.linkedUp()
-	changed := plugged != l.plugged || linked != l.linked
-	if plugged != l.plugged {
+	m, w := l.m, l.wish
+	plugged, linked, mounted := m.pluggedIn(), m.linkedUp(), m.text("/proc/self/mountinfo")
+	disks, links, mounts := plugged != l.plugged, linked != l.linked, mounted != l.mounted
+	l.plugged, l.linked, l.mounted = plugged, linked, mounted
+	if disks {
 		l.disks()
-		m := l.m
+	}
+	if disks || mounts {
 		l.start("stack", func(ctx context.Context) (finding, error) { return stack(ctx, m) })
 	}
-	if linked != l.linked {
+	if mounts && !w.PoolsOnly {
+		l.start("store", func(ctx context.Context) (finding, error) { return store(ctx, m, w) })
+	}
+	if links && !w.PoolsOnly {
 		l.network()
 	}
-	l.plugged, l.linked = plugged, linked
-	return changed
+	return disks || links || mounts
 }
 
 // publish puts together what was seen until now.

@@ -256,6 +256,14 @@ func TestDisksThatArePluggedInAndOutAreNoticed(t *testing.T) {
 	if _, known := u.Facts.Probe("disk sdc"); known {
 		t.Error("its probe is still there")
 	}
+	// Somebody mounts a disk where the store is to be.
+	f.file("/proc/self/mountinfo", string(must(os.ReadFile(f.path("/proc/self/mountinfo"))))+"60 28 8:1 / /mnt/asl/local rw - vfat /dev/sda1 rw\n")
+	f.clock.advance(pollEvery)
+	until(t, l, "it is mounted", func(u Update) bool { return u.Done && u.Facts.Store.Mounted && u.Facts.Store.Disk == "sda" })
+	if n := asked.Load(); n != 1 {
+		t.Errorf("sda was read %d times, for a mount", n)
+	}
+
 	// Asked to, it looks at everything again.
 	l.Again(f.wish)
 	until(t, l, "again", func(u Update) bool { return u.Done && asked.Load() == 2 })
