@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aslrescue/cmd/internal/rehearse"
+	"aslrescue/cmd/internal/report"
 	"aslrescue/cmd/internal/session"
 )
 
@@ -25,7 +26,12 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("ASL_TEST_PROGRAM") == "asl-intake" {
 		std := session.StdIO()
-		std.Wizard = Run
+		std.Wizard = func(ctx context.Context, w session.Wizard) report.Result {
+			if os.Getenv("ASL_TEST_SPEED") == "full" {
+				return run(ctx, w, -1)
+			}
+			return Run(ctx, w)
+		}
 		os.Exit(session.Intake(context.Background(), os.Args[1:], std))
 	}
 	os.Exit(m.Run())
@@ -33,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // console is asl-intake on a terminal.
 type console struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	f    *os.File // the terminal's other end
 	slow *os.File // the terminal itself, held open to look at it
@@ -44,7 +50,7 @@ type console struct {
 	out bytes.Buffer
 }
 
-func on(t *testing.T, size *pty.Winsize, env []string, args ...string) *console {
+func on(t testing.TB, size *pty.Winsize, env []string, args ...string) *console {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -147,15 +153,18 @@ func (c *console) cooked() bool {
 
 func normal() *pty.Winsize { return &pty.Winsize{Rows: 25, Cols: 80} }
 
-// small writes the facts of a machine with small disks.
-func small(t *testing.T) string {
+// small is a machine whose intake takes a moment.
+func small(t testing.TB) string { return machine(t, 64) }
+
+// machine writes the facts of the built-in machine, its disks so much smaller.
+func machine(t testing.TB, by int64) string {
 	f := rehearse.Built()
 	for i := range f.Disks {
 		d := &f.Disks[i]
-		d.Size /= 64
+		d.Size /= by
 		for j := range d.Parts {
-			d.Parts[j].Start /= 64
-			d.Parts[j].Size /= 64
+			d.Parts[j].Start /= by
+			d.Parts[j].Size /= by
 		}
 	}
 	b, err := f.Marshal()

@@ -17,8 +17,11 @@ import (
 )
 
 // Run shows the wizard and says how it ended.
-func Run(ctx context.Context, w session.Wizard) report.Result {
-	e, err := engine(ctx, w)
+func Run(ctx context.Context, w session.Wizard) report.Result { return run(ctx, w, 0) }
+
+// run takes the rate of a rehearsal's disks in bytes per second: 0 is what disks give, negative is as fast as it goes.
+func run(ctx context.Context, w session.Wizard, rate int64) report.Result {
+	e, err := engine(ctx, w, rate)
 	if err != nil {
 		return report.Result{Err: err}
 	}
@@ -32,11 +35,11 @@ func Run(ctx context.Context, w session.Wizard) report.Result {
 	return result(e, ended.Signal, err)
 }
 
-func engine(ctx context.Context, w session.Wizard) (ask.Engine, error) {
+func engine(ctx context.Context, w session.Wizard, rate int64) (ask.Engine, error) {
 	if !w.Rehearse {
 		return w.Attach(ctx)
 	}
-	o := rehearse.Options{Late: 2 * time.Second}
+	o := rehearse.Options{Late: 2 * time.Second, Rate: rate}
 	if w.Facts != "" {
 		f, err := rehearse.Load(w.Facts)
 		if err != nil {
