@@ -463,22 +463,56 @@ func (r *runner) feed(ctx context.Context, round int, fed, work chan<- *unit) er
 			return errStop
 		}
 	}
+	var queues [][]int // of sources that are read one after the other
 	for i, src := range r.sources {
 		st, l := &r.point.State[i], r.lane[i]
 		if st.Done && round == 0 {
 			r.tellDone(i, src.Info(), st)
 		}
-		if st.Done || round > 0 && !l.waits() {
-			continue
+		if !st.Done && (round == 0 || l.waits()) {
+			queues = r.enqueue(queues, i)
 		}
-		if err := r.feedSource(&f, round, i, src, st); err != nil {
-			if errors.Is(err, errStop) && r.stop.Err() != nil {
-				r.stopped.Store(true)
-				return nil
-			}
-			if errors.Is(err, errStop) {
-				return nil // another stage failed, and has said why
-			}
+	}
+	errs := make([]error, len(queues))
+	var wg sync.WaitGroup
+	for k, queue := range queues {
+		wg.Go(func() { errs[k] = r.feedQueue(f, round, queue) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// enqueue gives a disk a queue of its own, as far as there is memory: one that hangs must hold up no other. What lies on one disk, and all that is
+// no device, is read in the order given.
+func (r *runner) enqueue(queues [][]int, i int) [][]int {
+	info := r.sources[i].Info()
+	alone := r.lane[i] != nil && info.Kind == source.Device
+	for k, queue := range queues {
+		first := r.sources[queue[0]].Info()
+		device := r.lane[queue[0]] != nil && first.Kind == source.Device
+		if alone == device && (!alone || info.Serial != "" && info.Serial == first.Serial && info.Model == first.Model) {
+			queues[k] = append(queue, i)
+			return queues
+		}
+	}
+	if most := max(1, r.room.slots-1); len(queues) >= most { // each holds a super-block
+		queues[len(queues)-1] = append(queues[len(queues)-1], i)
+		return queues
+	}
+	return append(queues, []int{i})
+}
+
+// feedQueue reads sources one after the other.
+func (r *runner) feedQueue(f feeder, round int, queue []int) error {
+	for _, i := range queue {
+		err := r.feedSource(&f, round, i, r.sources[i], &r.point.State[i])
+		switch {
+		case errors.Is(err, errStop) && r.stop.Err() != nil:
+			r.stopped.Store(true)
+			return nil
+		case errors.Is(err, errStop):
+			return nil // another stage failed, and has said why
+		case err != nil:
 			return err
 		}
 	}

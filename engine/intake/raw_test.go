@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"aslrescue/engine/event"
@@ -299,3 +300,35 @@ func TestADeviceThatVanishesMayComeBack(t *testing.T) {
 type mapfileOf struct{ bytes int64 }
 
 func (m *mapfileOf) add(_ int64, n int) { m.bytes += int64(n) }
+
+// TestADiskThatHangsHoldsUpNoOther: while one disk does not answer, another is read to its end and acknowledged.
+func TestADiskThatHangsHoldsUpNoOther(t *testing.T) {
+	a, b := mixed(7, 300_000), mixed(8, 500_000)
+	release := make(chan struct{})
+	w := &world{label: "two", truth: map[string]string{"hangs": string(a), "works": string(b)}, sources: func() []source.Source {
+		hangs := sourcetest.NewDisk(sourcetest.Config{Name: "hangs", Kind: source.Device, Bytes: a, Pattern: sourcetest.Pattern{Seed: 1}})
+		hangs.OnTry = func(r passes.Read) error {
+			if r.Off > 100_000 {
+				<-release
+			}
+			return nil
+		}
+		return []source.Source{hangs, sourcetest.NewDisk(sourcetest.Config{Name: "works", Kind: source.Device, Bytes: b, Pattern: sourcetest.Pattern{Seed: 2}})}
+	}}
+	fsys, err := newMedium(memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := hasty(intake.None)
+	o.Budget = intake.DefaultBudget
+	var once sync.Once
+	o.Events = func(e event.Event) {
+		if d, ok := e.(event.SourceDone); ok && d.Source == "works" {
+			once.Do(func() { close(release) }) // without that the test does not end
+		}
+	}
+	mustComplete(t, fsys, w, o)
+	if _, err := inspect(t.Context(), fsys, expect{worlds: worlds(w), readOnly: true}); err != nil {
+		t.Fatal(err)
+	}
+}
