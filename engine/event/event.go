@@ -170,7 +170,8 @@ type SourceDone struct {
 	Source string `json:"source"`
 	Root   string `json:"root"` // reference of its root
 	Counts
-	Changed string `json:"changed,omitempty"` // how it changed while it was read
+	Changed string `json:"changed,omitempty"`  // how it changed while it was read
+	LeftOut int64  `json:"left_out,omitempty"` // of Untried: bytes that the plan says are not to be read
 }
 
 // Gap is a range, or a file, that is missing from the snapshot as things stand. Where a reader of events cannot keep

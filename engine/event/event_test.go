@@ -17,7 +17,7 @@ var samples = []Event{
 	PhaseEntered{At(time.Second), Reading},
 	SourceOpened{At(1500 * time.Millisecond), "sda", "device", "/dev/sda", "WD Red", "WCC4N7", 1 << 40, Counts{Data: 7}},
 	SourceProgress{At(2 * time.Second), "sda", 9, 4096, "etc/fstab", Counts{1, 2, 3, 4, 5, 6, 7, 8}},
-	SourceDone{At(3 * time.Second), "sda", "b3:00", Counts{Data: 1}, "grew by 4 kB"},
+	SourceDone{At(3 * time.Second), "sda", "b3:00", Counts{Data: 1}, "grew by 4 kB", 0},
 	Gap{At(3 * time.Second), "sda", Unreadable, "etc/shadow", 512, 1024, 3, "input/output error"},
 	Message{At(3 * time.Second), Warning, "sda", "slow"},
 	BlockSealed{At(4 * time.Second), "b3:01", 8, 1, 8},
@@ -127,6 +127,7 @@ func TestLinesForPeople(t *testing.T) {
 		{samples[6], "warning: sda: slow"},
 		{samples[12], "COMPLETE WITH GAPS: snapshot 4: 1024 B of sda"},
 		{SourceDone{Source: "home", Counts: Counts{Data: 10, New: 10, Files: 1}}, "home: read, 10 B data, 0 B zeros, 10 B new, 1 entry"},
+		{SourceDone{Source: "sda", Counts: Counts{Data: 10, Untried: 70, Unreadable: 5}, LeftOut: 50}, "sda: read, 10 B data, 0 B zeros, 0 B new, 25 B missing, 50 B left out by choice"},
 		{samples[3], ""},
 		{Message{Level: Info, Text: "file \x1b[2J\nCOMPLETE"}, `file \x1b[2J\nCOMPLETE`},
 	} {

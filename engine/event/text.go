@@ -186,8 +186,11 @@ func Line(e Event) string {
 		if e.Files > 0 {
 			s += ", " + CountOf(e.Files, "entry", "entries")
 		}
-		if n := e.Unreadable + e.Untried; n > 0 {
+		if n := e.Unreadable + e.Untried - e.LeftOut; n > 0 {
 			s += ", " + Bytes(n) + " missing"
+		}
+		if e.LeftOut > 0 {
+			s += ", " + Bytes(e.LeftOut) + " left out by choice"
 		}
 		if e.FileErrors > 0 {
 			s += ", " + CountOf(e.FileErrors, "file", "files") + " not read whole"

@@ -534,7 +534,7 @@ func (r *runner) tellDone(i int, info source.Info, st *format.SourceState) {
 	} else if f != nil && f.Top != nil && f.Top.Dir != nil {
 		root = f.Top.Dir.String()
 	}
-	r.emit(event.SourceDone{Stamp: r.now(), Source: r.begin.Sources[i].Name, Root: root, Counts: counts(st.Counts)})
+	r.emit(event.SourceDone{Stamp: r.now(), Source: r.begin.Sources[i].Name, Root: root, Counts: counts(st.Counts), LeftOut: st.Finished.Chosen()})
 }
 
 func (r *runner) tellPass(i int, phase string, pass int, back bool) {

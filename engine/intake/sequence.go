@@ -463,7 +463,7 @@ func (q *sequencer) finish(u *unit) error {
 	if len(res.Changed) > 0 {
 		changed = res.Changed[0]
 	}
-	q.emit(event.SourceDone{Stamp: q.now(), Source: res.Name, Root: root, Counts: counts(res.Counts), Changed: changed})
+	q.emit(event.SourceDone{Stamp: q.now(), Source: res.Name, Root: root, Counts: counts(res.Counts), Changed: changed, LeftOut: res.Chosen()})
 	return nil
 }
 

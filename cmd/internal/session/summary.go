@@ -93,10 +93,13 @@ func sourceText(b *strings.Builder, r *format.SourceResult) {
 		fmt.Fprintf(b, ", %s", event.CountOf(r.Counts.Files, "entry", "entries"))
 	}
 	fmt.Fprintln(b)
+	if l := r.Left; l != nil {
+		fmt.Fprintf(b, "           %s left out by choice: %s\n", event.Bytes(l.Bytes), event.Printable(l.Why))
+	}
 	if r.Whole() {
 		return
 	}
-	if n := r.Counts.Unreadable + r.Counts.Untried; n > 0 {
+	if n := r.Missing(); n > 0 {
 		fmt.Fprintf(b, "           %s missing in %s\n", event.Bytes(n), event.CountOf(r.GapsAll, "place", "places"))
 	}
 	for _, e := range append(slices.Clip(r.Errors), r.Changed...)[:min(10, len(r.Errors)+len(r.Changed))] {

@@ -47,11 +47,15 @@ type Left struct {
 
 // Missing is how many bytes of it are missing against the plan.
 func (r *SourceResult) Missing() int64 {
-	n := r.Counts.Unreadable + r.Counts.Untried
-	if r.Left != nil {
-		n -= r.Left.Bytes
+	return r.Counts.Unreadable + r.Counts.Untried - r.Chosen()
+}
+
+// Chosen is how many bytes of it were left out by choice.
+func (r *SourceResult) Chosen() int64 {
+	if r == nil || r.Left == nil {
+		return 0
 	}
-	return n
+	return r.Left.Bytes
 }
 
 // ByChoice tells whether an untried range was left out because the plan said so. Where other ranges were not reached either, and more than are listed, it
