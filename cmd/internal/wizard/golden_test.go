@@ -28,7 +28,7 @@ func mask(s string) string {
 		{`Left .{24}`, "Left ~~~~~~~~~~~~~~~~~~~~~~~~"},
 		{`Slowest part: .*`, "Slowest part: ~"},
 		{`10 min .*`, "10 min ~"},
-		{`[0-9.]+ [kMG]?B/s`, "~~~~ MB/s"},
+		{` *[0-9.]+ [kMG]?B/s`, "  ~~~~ MB/s"},
 		{`MB/s  left .*`, "MB/s  left ~"},
 		{`\b[0-9a-f]{9,64}\b(\.\.\.)?`, "~~~~~~~~~~~~"},
 		{`m-[0-9a-f]+\.*`, "m-~~~~"},
