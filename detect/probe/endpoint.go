@@ -213,7 +213,7 @@ func judgeCert(c *detect.Cert, chain []*x509.Certificate, roots *x509.CertPool, 
 
 // plainNet leaves out addresses that stand elsewhere.
 func plainNet(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errLate) {
+	if errors.Is(err, context.DeadlineExceeded) || isLate(err) {
 		return "no answer"
 	}
 	for _, e := range []syscall.Errno{syscall.ECONNREFUSED, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ETIMEDOUT, syscall.ECONNRESET} {

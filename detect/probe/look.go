@@ -3,10 +3,10 @@ package probe
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"aslrescue/detect"
@@ -67,7 +67,7 @@ func (l *Looker) Again(w Wish) {
 	}
 }
 
-// Once looks, and gives how things stand when nothing is late any more: after Limit at most.
+// Once looks, and gives how things stand when nothing is late any more: after Limit at most, or Slowest on a machine that is that slow.
 func Once(ctx context.Context, m *Machine, w Wish) (Update, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -163,6 +163,8 @@ type loop struct {
 	plugged  string
 	linked   string
 	mounted  string
+
+	began atomic.Int64 // how long a process took to start, in nanoseconds; below 0: it has not yet
 }
 
 // spinUp is how long after a disk did not answer it is asked once more: it may have been spinning up.
@@ -174,6 +176,7 @@ func (l *loop) run(ctx context.Context, wishes <-chan Wish, watch bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l.ctx = ctx
+	l.measure()
 	l.everything()
 	l.publish()
 	var tick <-chan time.Time
@@ -205,6 +208,17 @@ func (l *loop) run(ctx context.Context, wishes <-chan Wish, watch bool) {
 		}
 		l.publish()
 	}
+}
+
+// measure finds out how fast this machine is, beside all else that goes on: it starts a child that has nothing to do.
+func (l *loop) measure() {
+	m, ctx, began := l.m, l.ctx, l.m.Clock.Now()
+	l.began.Store(-1)
+	go func() {
+		if children(ctx, m, Request{}, func(Peeked) {}) == nil {
+			l.began.Store(int64(m.Clock.Now().Sub(began)))
+		}
+	}()
 }
 
 // everything starts all probes anew.
@@ -347,7 +361,8 @@ func (l *loop) launch(name string, run func(ctx context.Context, give func(resul
 		}
 	}
 	ctx, cancel := context.WithCancelCause(outer)
-	late := l.m.Clock.After(cmp.Or(l.wish.Patience, Limit))
+	patience := cmp.Or(l.wish.Patience, Limit)
+	up := l.m.Clock.After(patience)
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, send) }()
 	go func() {
@@ -355,9 +370,19 @@ func (l *loop) launch(name string, run func(ctx context.Context, give func(resul
 		select {
 		case err := <-ended:
 			send(result{ended: true, err: err})
-		case <-late:
-			cancel(errLate)
-			send(result{ended: true, err: errLate})
+		case <-up:
+			after := max(patience, limit(time.Duration(l.began.Load())))
+			if more := after - patience; more > 0 {
+				select {
+				case err := <-ended:
+					send(result{ended: true, err: err})
+					return
+				case <-l.m.Clock.After(more):
+				case <-outer.Done():
+				}
+			}
+			cancel(late(after))
+			send(result{ended: true, err: late(after)})
 		case <-outer.Done():
 		}
 	}()
@@ -395,7 +420,7 @@ func (l *loop) take(r result) {
 // retry asks a disk that did not answer once more, later.
 func (l *loop) retry(e *entry, err error) {
 	name, isDisk := strings.CutPrefix(e.Name, "disk ")
-	if !isDisk || e.tries > 1 || !errors.Is(err, errLate) {
+	if !isDisk || e.tries > 1 || !isLate(err) {
 		return
 	}
 	serial, outer, results := e.serial, l.ctx, l.results

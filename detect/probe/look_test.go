@@ -188,6 +188,39 @@ func reading(fifo string) bool {
 	return false
 }
 
+// A machine that is itself slow gets more time, and not for ever.
+func TestASlowMachineGetsMoreTime(t *testing.T) {
+	for start, want := range map[time.Duration]time.Duration{0: Limit, 250 * time.Millisecond: Limit, time.Second: 20 * time.Second, time.Hour: Slowest, -1: Slowest} {
+		if got := limit(start); got != want {
+			t.Errorf("%v: %v, want %v", start, got, want)
+		}
+	}
+	f := server(t)
+	hold := make(chan struct{})
+	f.children(func(r Request) bool { return r.Folder == "" && r.Devices == nil }, func(context.Context, Request) (io.ReadCloser, error) {
+		<-hold
+		return io.NopCloser(strings.NewReader("")), nil
+	})
+	f.children(asks("/dev/sda"), func(ctx context.Context, r Request) (io.ReadCloser, error) {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+		return io.NopCloser(strings.NewReader(answer(r))), ctx.Err()
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	l := Start(ctx, f.Machine, f.wish)
+	late := func(u Update) bool { return slices.Contains(u.Decision.Late, "disk sda") && len(u.Decision.Late) == 2 }
+	until(t, l, "all but sda", late)
+	f.clock.advance(Limit)
+	f.file("/sys/block/sdz/size", "1\n") // an update that comes after the limit
+	f.clock.advance(pollEvery)
+	until(t, l, "it is still looked at", func(u Update) bool { return len(u.Facts.Disks) == 3 && slices.Contains(u.Decision.Late, "disk sda") })
+	close(hold)
+	until(t, l, "it answers", func(u Update) bool { return u.Facts.Disks[0].Parts[1].Content != nil })
+}
+
 // What a child said before it hung counts: the disk and its first partition are known, the second is not.
 func TestWhatWasSaidBeforeItHungCounts(t *testing.T) {
 	f := server(t)

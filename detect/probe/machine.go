@@ -6,6 +6,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,8 +17,21 @@ import (
 	"aslrescue/detect"
 )
 
-// Limit is how long a probe may take. Then it is told as failed, and what it started is left alone.
-const Limit = 5 * time.Second
+// Limit is how long a probe may take. Then it is told as failed, and what it started is left alone. A machine that is itself so slow
+// that only to start a process takes it more than a twentieth of that gets twenty times what that took, but never more than Slowest: it is
+// the disk that is to be found dead, not the processor.
+const (
+	Limit   = 5 * time.Second
+	Slowest = time.Minute
+)
+
+// limit is how long a probe may take where a process starts in that time; below 0: it has not started yet.
+func limit(start time.Duration) time.Duration {
+	if start < 0 {
+		return Slowest
+	}
+	return min(max(Limit, 20*start), Slowest)
+}
 
 // Machine is what probes look at. System gives the real one; tests give a folder and made-up tools.
 type Machine struct {
@@ -137,4 +151,16 @@ func (m *Machine) tool(name string) string {
 // ToolPath is where programs are looked for. The environment has no say in what a rescue runs as root.
 const ToolPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-var errLate = errors.New("it did not answer within 5 s")
+// late is the error of a probe that was given up after so long.
+type late time.Duration
+
+func (l late) Error() string {
+	return fmt.Sprintf("it did not answer within %d s", time.Duration(l)/time.Second)
+}
+
+const errLate = late(Limit)
+
+func isLate(err error) bool {
+	var l late
+	return errors.As(err, &l)
+}
