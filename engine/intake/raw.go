@@ -27,8 +27,6 @@ type Reading struct {
 	SealGone  bool           // a device that is gone does not come back: what was read of it is all there is
 	Rate      int64          // bytes a second at most; 0 is no limit
 	Flush     time.Duration  // how long what was read of a super-block may wait for the rest; 0 is flushAfter, negative is never to wait
-	Mapfile   *mapfile.Map   // of a rescue that is gone on with …
-	Image     source.Linear  // … and what it read
 }
 
 // flushAfter is how long what was read of a super-block may wait for the rest of it before it is sealed as it is. With the time after which a
@@ -183,6 +181,13 @@ func (l *lane) plan(ctx context.Context, o Reading, st *format.SourceState) erro
 		l.m.trim()
 	}
 	l.m.drop()
+	if b, ok := l.src.(interface{ Begun() *mapfile.Map }); ok { // what is finished there is taken, which is reading too
+		for _, blk := range b.Begun().Blocks {
+			if blk.Status != mapfile.Finished && blk.Pos >= l.m.next {
+				fm.Mark(blk.Pos, blk.Size, blk.Status)
+			}
+		}
+	}
 	po := passes.Options{Sector: l.src.Info().Sector, Unit: l.super, MaxPasses: o.MaxPasses, Retry: o.Retry, Reverse: o.Reverse, Domain: o.Domain}
 	if st.Passes == nil {
 		l.pl = passes.New(fm, po)

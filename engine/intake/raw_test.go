@@ -1,6 +1,7 @@
 package intake_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -330,5 +331,52 @@ func TestADiskThatHangsHoldsUpNoOther(t *testing.T) {
 	mustComplete(t, fsys, w, o)
 	if _, err := inspect(t.Context(), fsys, expect{worlds: worlds(w), readOnly: true}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestARescueOfDdrescueGoesOn: what its map file calls finished is taken from its image, and not asked of the disk.
+func TestARescueOfDdrescueGoesOn(t *testing.T) {
+	content := mixed(9, 400_000)
+	size := int64(len(content))
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 8))
+		m := mapfile.New(size)
+		image := make([]byte, size)
+		for range 6 {
+			off, n := r.Int64N(size)/512*512, int64(1+r.IntN(200))*512
+			m.Mark(off, n, mapfile.Finished)
+		}
+		m.Mark(100*512, 512, mapfile.Bad)
+		var read int64
+		for _, b := range m.Blocks {
+			if b.Status == mapfile.Finished {
+				copy(image[b.Pos:b.End()], content[b.Pos:])
+			}
+		}
+		bad := []source.Gap{{Off: 100 * 512, Len: 512}}
+		w := &world{label: "goes on", truth: map[string]string{"disk": holed(content, bad...)}, sources: func() []source.Source {
+			d := sourcetest.NewDisk(sourcetest.Config{Name: "disk", Bytes: content, Bad: bad, OnRead: func(off int64, n int) {
+				for i := off; i < off+int64(n); i += 512 {
+					if b := m.Blocks[m.Find(i)]; b.Status == mapfile.Finished {
+						t.Errorf("seed %d: the disk is asked for %d, which is finished", seed, i)
+					}
+				}
+				read += int64(n)
+			}})
+			return []source.Source{source.Continued(d, m, bytes.NewReader(image))}
+		}}
+		fsys, err := newMedium(memfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := hasty(intake.None)
+		o.Reading.Reverse = seed%2 == 1
+		rep, err := oneIntake(t.Context(), fsys, w, o)
+		if err != nil || rep.Manifest.Sources[0].Counts.Data+rep.Manifest.Sources[0].Counts.Zero != size-512 {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if _, err := inspect(t.Context(), fsys, expect{worlds: worlds(w), readOnly: true}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -287,6 +287,10 @@ func (j *intakeJob) openSources() error {
 			j.closeSources()
 			return &report.Error{What: "open the source " + p, Err: err}
 		}
+		if src, err = j.o.reading.goOn(src); err != nil {
+			j.closeSources()
+			return err
+		}
 		j.sources = append(j.sources, src)
 		if why := insideSource(abs, src.Info()); why != "" && !isZFSPlace(j.o.store) {
 			j.closeSources()

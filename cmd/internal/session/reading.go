@@ -29,6 +29,7 @@ type readingOptions struct {
 	wait             time.Duration
 	resume           string
 	list             bool
+	mapfile, image   string
 }
 
 func (r *readingOptions) flags(fs *flag.FlagSet) {
@@ -41,6 +42,8 @@ func (r *readingOptions) flags(fs *flag.FlagSet) {
 	fs.StringVar(&r.gone, "gone", "resume", "what to do when a device vanishes: `resume` leaves an intake that can go on, seal makes a snapshot of what was read")
 	fs.DurationVar(&r.wait, "wait", 0, "how `LONG` to wait for a device that vanished to be plugged in again")
 	fs.StringVar(&r.resume, "resume", "auto", "`WHICH` interrupted intake to go on with: auto, none, or its id as --list-unfinished shows it")
+	fs.StringVar(&r.mapfile, "mapfile", "", "go on with a rescue of ddrescue: its map `FILE`")
+	fs.StringVar(&r.image, "image", "", "the image `FILE` that belongs to --mapfile: what is finished is taken from it")
 	fs.BoolVar(&r.list, "list-unfinished", false, "print which interrupted intakes a store has, and do nothing")
 }
 
@@ -62,6 +65,10 @@ func (r *readingOptions) check(o *intakeOptions) error {
 		return report.Usagef("--wait and --gone seal contradict each other")
 	case o.noResume && r.resume != "auto" && r.resume != "none":
 		return report.Usagef("--no-resume and --resume %s contradict each other", r.resume)
+	case (r.mapfile == "") != (r.image == ""):
+		return report.Usagef("--mapfile and --image go together")
+	case r.mapfile != "" && len(o.sources) != 1:
+		return report.Usagef("--mapfile is about one disk: give one --source")
 	case r.list && o.store == "":
 		return report.Usagef("--list-unfinished wants --store")
 	}
@@ -87,6 +94,34 @@ func (r *readingOptions) reading() (intake.Reading, error) {
 	}
 	rd.Why = "outside of the ranges that were asked for"
 	return rd, nil
+}
+
+// goOn lets a disk be taken from what ddrescue has read of it, as far as that goes.
+func (r *readingOptions) goOn(src source.Source) (source.Source, error) {
+	if r.mapfile == "" {
+		return src, nil
+	}
+	raw, ok := src.(source.Raw)
+	if !ok {
+		return nil, report.Usagef("--mapfile: %s is no disk or image", src.Info().Path)
+	}
+	f, err := os.Open(r.mapfile)
+	if err != nil {
+		return nil, report.Usagef("--mapfile: %w", err)
+	}
+	defer f.Close()
+	m, err := mapfile.Read(f)
+	if err != nil {
+		return nil, report.Usagef("--mapfile %s: %w", r.mapfile, err)
+	}
+	if n := len(m.Blocks); n == 0 || m.Blocks[0].Pos != 0 || m.End() > raw.Info().Size {
+		return nil, report.Usagef("--mapfile %s is not of this disk: it ends at %d, the disk at %d", r.mapfile, m.End(), raw.Info().Size)
+	}
+	image, err := os.Open(r.image) // open as long as the process is
+	if err != nil {
+		return nil, report.Usagef("--image: %w", err)
+	}
+	return source.Continued(raw, m, image), nil
 }
 
 // chosen is the intake to go on with.
