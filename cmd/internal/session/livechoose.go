@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -217,8 +219,8 @@ func (l *Live) MakePlan(ctx context.Context, w ask.Want) (ask.Plan, error) {
 	if err := ask.Check(choices, w.Sources, place); err != nil {
 		return ask.Plan{}, err
 	}
-	o := l.options(w)
-	if err := o.check(); err != nil {
+	o, err := l.options(w)
+	if err != nil {
 		return ask.Plan{}, err
 	}
 	j := intakeJob{o: o}
@@ -246,25 +248,26 @@ func (l *Live) MakePlan(ctx context.Context, w ask.Want) (ask.Plan, error) {
 	return shown, nil
 }
 
-// options are the command line of the same intake in batch.
-func (l *Live) options(w ask.Want) *intakeOptions {
-	o := &intakeOptions{batch: true, sources: w.Sources, store: w.Place, label: w.Label, verify: w.Verify, compression: w.Compression, memory: int(l.o.Memory >> 20)}
-	if o.verify == "" {
-		o.verify = "new"
+// options are those of the same intake in batch, by its command line: what is not said there is as it is here.
+func (l *Live) options(w ask.Want) (*intakeOptions, error) {
+	args := []string{"--batch", "--store=" + w.Place, "--label=" + w.Label, "--compression=" + or(w.Compression, "auto")}
+	for _, s := range w.Sources {
+		args = append(args, "--source="+s)
 	}
-	if o.verify == "none" {
-		o.noVerify, o.verify = true, "new"
+	switch w.Verify {
+	case "none":
+		args = append(args, "--no-verify")
+	case "":
+	default:
+		args = append(args, "--verify="+w.Verify)
 	}
-	if o.compression == "" {
-		o.compression = "auto"
-	}
-	if o.memory == 0 {
-		o.memory = intake.DefaultBudget >> 20
+	if l.o.Memory > 0 {
+		args = append(args, "--memory="+strconv.FormatInt(l.o.Memory>>20, 10))
 	}
 	if c := l.o.Config; c != nil && c.Origin("domain.id") != "default" {
-		o.domain = c.DomainID
+		args = append(args, "--domain="+c.DomainID)
 	}
-	return o
+	return parseIntake(args, io.Discard)
 }
 
 // batchCommand is what does the same without a person.

@@ -53,7 +53,11 @@ func (l *Live) Start(ctx context.Context, hash string) error {
 
 // begin opens what the plan names, holds it against the plan, and starts.
 func (l *Live) begin(p livePlan) (_ *liveWork, err error) {
-	j := &intakeJob{o: l.options(p.want), plan: p.plan, dir: p.plan.Store}
+	o, err := l.options(p.want)
+	if err != nil {
+		return nil, err
+	}
+	j := &intakeJob{o: o, plan: p.plan, dir: p.plan.Store}
 	w := &liveWork{}
 	defer func() {
 		if err != nil {
