@@ -45,6 +45,7 @@ type sequencer struct {
 // sourceBuilder is what is known of the source being read.
 type sourceBuilder struct {
 	i       int
+	from    format.SourceState // where an earlier run left it
 	res     format.SourceResult
 	lin     *mapBuilder
 	lba     *rawState    // of a linear source that is read by passes, in place of lin
@@ -60,7 +61,7 @@ type sourceBuilder struct {
 
 func (q *sequencer) begin(i int) {
 	st := q.states[i]
-	b := &sourceBuilder{i: i, res: format.SourceResult{SourceID: q.ids[i], Counts: st.Counts}}
+	b := &sourceBuilder{i: i, from: st, res: format.SourceResult{SourceID: q.ids[i], Counts: st.Counts}}
 	if st.Partial != nil {
 		b.res.Gaps, b.res.GapsAll, b.res.Errors, b.res.Changed, b.res.Length = st.Partial.Gaps, st.Partial.GapsAll, st.Partial.Errors, st.Partial.Changed, st.Partial.Length
 		b.res.Left = st.Partial.Left
@@ -375,7 +376,7 @@ func (q *sequencer) part(s *step, e format.Entry) error {
 	if s.first {
 		row := rowOf(s.item.Path, s.item.Stamp, e)
 		b.file, b.fileRow, b.fileE, b.bad, b.before = &mapBuilder{}, &row, e, 0, b.res
-		if st := q.states[b.i]; s.off > 0 && st.FileMap != nil {
+		if st := b.from; s.off > 0 && st.FileMap != nil {
 			b.file = resumeMap(*st.FileMap)
 			b.bad = st.File.Content.Unreadable
 			b.takeUp(st.Partial, s.off)
