@@ -155,8 +155,11 @@ func (p *Approve) take(m loadedApprove) {
 	if p.s.Place.Path == "" && len(p.places) == 1 && p.places[0].Refused == "" {
 		p.s.Place = p.places[0] // the only one there is; it is shown as chosen
 	}
-	if i := slices.IndexFunc(p.places, func(x ask.Place) bool { return x.Path == p.s.Place.Path }); i >= 0 {
+	switch i := slices.IndexFunc(p.places, func(x ask.Place) bool { return x.Path == p.s.Place.Path }); {
+	case i >= 0:
 		p.s.Place = p.places[i]
+	case p.s.Place.Path != "": // a folder that was picked is seen where it was chosen
+		p.places = append(p.places, p.s.Place)
 	}
 }
 

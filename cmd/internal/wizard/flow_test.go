@@ -236,3 +236,16 @@ func sitAt(t *testing.T, first *operator) *operator {
 	o.do(o.m.Init())
 	return o
 }
+
+// forgetful lists no place but pools, as an engine may that keeps no folder in mind.
+type forgetful struct{ ask.Engine }
+
+func (f forgetful) Places(context.Context) ([]ask.Place, error) { return nil, nil }
+
+func TestAFolderThatWasPickedIsSeen(t *testing.T) {
+	o := sit(t, seat{shrink: 64, engine: func(e ask.Engine) ask.Engine { return forgetful{e} }})
+	o.press("n", "f")
+	o.pick("nfs/")
+	o.press("enter", "u")
+	o.sees("(o) /mnt/nfs")
+}
