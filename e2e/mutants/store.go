@@ -77,7 +77,7 @@ func storeMutants() []mutant {
 		{"index: the filter is asked the wrong way", index, []string{"!p.meta.MayContain(d) {", "p.meta.MayContain(d) {"}, steps},
 		{"index: part before a boundary is left out", index, []string{"for from > 0 && r.parts[from].meta.First() == k {", "for false {"}, steps},
 		{"index: another row of the block table", index, []string{"return rows[i%rowGroup], nil", "return rows[0], nil"}, steps},
-		{"index: a damaged segment hides its blocks", index, []string{"found.directories(ctx, b, blocks)", "_ = blocks"}, read},
+		{"index: a damaged segment hides its blocks", index, []string{"\t\t\terr = found.directories(ctx, b, blocks)\n", "\t\t\t_ = blocks\n"}, read},
 		{"index: a segment that goes bad hides its blocks", rescue, []string{"\tp.rescued.Store(&found)\n", "\tp.rescued.Store(&rescuedDirs{})\n"}, read},
 		{"merge: the last entries are lost", merge, []string{"\treturn m.out, m.flush()\n", "\treturn m.out, nil\n"}, steps},
 		{"merge: a run is left out", merge, []string{"\t\tif ok {\n\t\t\tin = append(in, rd)", "\t\tif ok && len(in) < 7 {\n\t\t\tin = append(in, rd)"}, steps},

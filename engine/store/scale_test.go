@@ -130,3 +130,51 @@ func checkLookups(t *testing.T, run *indexRun, ix *index, n int) {
 	}
 	t.Logf("filters said yes to what is not there %d times in %d", falseYes, min(n, 200_000))
 }
+
+// TestKeysOverBoundaries: digests that share their first eight bytes may lie in several parts of a run. All are found.
+func TestKeysOverBoundaries(t *testing.T) {
+	ctx := context.Background()
+	s := &Store{b: files(t.TempDir()), st: newState("boundary")}
+	ix := &index{b: s.b, cache: newPageCache(64)}
+	at := func(key uint64, rest byte) artifact.Digest {
+		var d artifact.Digest
+		binary.BigEndian.PutUint64(d[:], key)
+		d[31] = rest
+		return d
+	}
+	rows := []format.BlockRow{{ID: blockAt(0), Size: 8 << 20}}
+	parts := [][]artifact.Digest{{at(1, 1), at(5, 1)}, {at(5, 2)}, {at(5, 3), at(7, 1)}, {at(9, 1)}}
+	run := indexRun{of: []int{0}}
+	for _, part := range parts {
+		var entries []format.SegmentEntry
+		for i, d := range part {
+			entries = append(entries, format.SegmentEntry{Ref: artifact.Ref{Hash: artifact.BLAKE3, Digest: d}, Off: uint32(64 + i*100), Stored: 100, Raw: 100})
+		}
+		data, err := format.EncodeSegment(1, rows, entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := artifact.HashBytes(data)
+		if err := s.b.Create(ctx, "segments/"+id.String(), data); err != nil {
+			t.Fatal(err)
+		}
+		p, err := openPart(ctx, s.b, id, 1, []artifact.Digest{blockAt(0)})
+		if err != nil || p.meta == nil {
+			t.Fatal(err)
+		}
+		run.parts = append(run.parts, p)
+	}
+	ix.runs = []indexRun{run}
+	for i, part := range parts {
+		for _, d := range part {
+			if got, err := ix.find(ctx, d, true); err != nil || len(got) != 1 || got[0].entry.Ref.Digest != d {
+				t.Errorf("part %d, %s: %v, %v", i, d, got, err)
+			}
+		}
+	}
+	for _, d := range []artifact.Digest{at(0, 0), at(5, 9), at(6, 0), at(10, 0)} {
+		if got, err := ix.find(ctx, d, true); err != nil || len(got) != 0 {
+			t.Errorf("%s is not there: %v, %v", d, got, err)
+		}
+	}
+}
