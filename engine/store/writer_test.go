@@ -365,3 +365,30 @@ func TestLostBlocksAreNotKnown(t *testing.T) {
 		}
 	}
 }
+
+// TestSegmentThatGoesBad: what a segment lists is found through the blocks themselves when it is damaged, also when that happens after the store
+// was opened.
+func TestSegmentThatGoesBad(t *testing.T) {
+	for name, c := range map[string]struct {
+		off   int64
+		after bool
+	}{"header, before": {10, false}, "page, before": {format.SegmentHeaderSize + 5, false}, "page, after": {format.SegmentHeaderSize + 5, true}} {
+		fsys, s := newStore(t)
+		snapshot(t, s, 1, "one", "two")
+		s = reopen(t, fsys)
+		if err := fsys.Damage("segments/"+s.Segments()[0].Segment.String(), c.off); err != nil {
+			t.Fatal(err)
+		}
+		if !c.after {
+			s = reopen(t, fsys)
+		}
+		for _, a := range []string{"one", "two"} {
+			if err := get(t, s, 1, a); err != nil {
+				t.Errorf("%s: %q: %v", name, a, err)
+			}
+		}
+		if known, err := begin(t, s, 2).Known(t.Context(), artifact.Sum([]byte("two")).Digest); !known || err != nil {
+			t.Errorf("%s: known %v, %v", name, known, err)
+		}
+	}
+}
