@@ -379,3 +379,32 @@ func TestResumedAfterBoot(t *testing.T) {
 		t.Errorf("files opened of %d: %v", len(entries), opens)
 	}
 }
+
+// TestLongFileGoesOn: a long file that was interrupted is gone on with behind the files before it, and is whole.
+func TestLongFileGoesOn(t *testing.T) {
+	entries := []sourcetest.Entry{{Path: "a", Content: words(1, 3000)}, {Path: "b/c", Content: noise(2, 3000)}, {Path: "long", Content: noise(1, 1<<20)}, {Path: "z", Content: words(2, 3000)}}
+	tree := sourcetest.NewTree("tree", entries)
+	w := &world{label: "one", truth: map[string]string{}, sources: func() []source.Source { return []source.Source{tree} }}
+	w.addTree("tree", entries)
+	fsys, err := newMedium(memfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stoppedHalf(t, fsys, w)
+	s, err := openStore(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Unfinished()[0].Point.State[0]; st.FileMap == nil || st.FileMap.Next == 0 {
+		t.Fatalf("it was not interrupted within the long file: %+v", st)
+	}
+	if rep := mustComplete(t, fsys, w, hasty(intake.None)); rep.Resumed == 0 {
+		t.Fatalf("%+v", rep)
+	}
+	if s, err = openStore(fsys); err != nil {
+		t.Fatal(err)
+	}
+	if err := readsBack(t.Context(), s, 1, w); err != nil {
+		t.Error(err)
+	}
+}

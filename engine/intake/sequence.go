@@ -382,6 +382,9 @@ func (q *sequencer) part(s *step, e format.Entry) error {
 			b.takeUp(st.Partial, s.off)
 		}
 	}
+	if b.file.off != s.off {
+		return fmt.Errorf("%q: a part at %d follows %d bytes: this program is at fault, nothing is sealed", s.item.Path, s.off, b.file.off)
+	}
 	missing, err := q.pieces(&s.run, func(r format.Range) error { return b.file.add(r, q.put) }, s.item.Path, s.off)
 	if err != nil {
 		return err
