@@ -258,7 +258,7 @@ func (c *committer) item(it commitItem) error {
 		return err
 	}
 	c.blocks, c.last = nil, time.Now()
-	c.emit(event.ResumePoint{Stamp: c.now(), Settled: it.stream})
+	c.emit(event.ResumePoint{Stamp: c.now(), LogSeq: c.w.Seq(), Settled: it.stream})
 	return nil
 }
 

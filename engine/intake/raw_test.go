@@ -4,20 +4,77 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"aslrescue/backends/local"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
 	"aslrescue/engine/source/mapfile"
 	"aslrescue/engine/source/passes"
 	"aslrescue/engine/source/sourcetest"
+	"aslrescue/engine/store"
+	"aslrescue/engine/store/format"
 	"aslrescue/engine/vfs/memfs"
 )
+
+// huge is for a look at memory: go test ./engine/intake -run TestHuge -timeout 0 -args -huge 2048.
+var huge = flag.Int64("huge", 1, "GiB of a disk that is read by passes")
+
+// TestHuge: a large disk with bad places all over takes no more memory than a small one.
+func TestHuge(t *testing.T) {
+	size := *huge << 30
+	m := mapfile.New(size)
+	r := rand.New(rand.NewPCG(2, 2))
+	for range 5 * *huge { // 10 000 in 2 TiB
+		m.Mark(r.Int64N(size)/512*512, int64(1+r.IntN(64))*512, mapfile.Bad)
+	}
+	var bad []source.Gap
+	for _, b := range m.Blocks {
+		if b.Status == mapfile.Bad {
+			bad = append(bad, source.Gap{Off: b.Pos, Len: b.Size})
+		}
+	}
+	b, err := local.CreatePath(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	s, err := store.Create(t.Context(), b, store.Options{Domain: domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := sourcetest.NewDisk(sourcetest.Config{Name: "disk", Size: size, Pattern: sourcetest.Pattern{Seed: 1, Zero: 100}, Bad: bad})
+	began := time.Now()
+	rep, err := intake.Run(t.Context(), s, []source.Source{disk}, intake.Options{NoVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := rep.Manifest.Sources[0].Counts
+	if c.Unreadable != m.Sum(mapfile.Bad) || c.Data+c.Zero != m.Sum(mapfile.NonTried) || c.Untried != 0 {
+		t.Errorf("%+v: want %d bad", c, m.Sum(mapfile.Bad))
+	}
+	manifest, err := format.Marshal(rep.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM") {
+			t.Logf("%d GiB, %d bad places: %s, %s; manifest %d bytes, %d fault pages, %d blocks of %d bytes, %d reads", *huge, len(bad), time.Since(began).Round(time.Second), strings.TrimSpace(line),
+				len(manifest), len(rep.Manifest.Sources[0].Faults), rep.Blocks, rep.Stored, disk.Reads())
+		}
+	}
+}
 
 // faults are bad ranges of a disk of so many bytes, in whole sectors.
 func faults(seed uint64, size int64) (bad []source.Gap) {

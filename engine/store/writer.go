@@ -135,6 +135,12 @@ func (w *Writer) Base() uint64 {
 	return 0
 }
 
+// Seq is the position of the last record of the log, as far as this process knows.
+func (w *Writer) Seq() uint64 {
+	seq, _ := w.s.Position()
+	return seq
+}
+
 // Known tells whether an artifact need not be stored again: it stood in the store when the intake began, or this intake added it.
 func (w *Writer) Known(ctx context.Context, d artifact.Digest) (bool, error) {
 	view, own := w.look(d) // no lock of ours may be held below: Commit takes them in the other order

@@ -190,7 +190,17 @@ func (l *Linear) Read(ctx context.Context, buf []byte, off int64) (int, []source
 // cut is what of bad lies in n bytes at off.
 func cut(bad []source.Gap, off, n int64) []source.Gap {
 	var out []source.Gap
-	for _, g := range bad {
+	// Sorted, and apart: those that end before off come first.
+	first, _ := slices.BinarySearchFunc(bad, off, func(g source.Gap, off int64) int {
+		if g.Off+g.Len <= off {
+			return -1
+		}
+		return 1
+	})
+	for _, g := range bad[first:] {
+		if g.Off >= off+n {
+			break
+		}
 		from, to := max(g.Off, off), min(g.Off+g.Len, off+n)
 		if from >= to {
 			continue
