@@ -229,7 +229,7 @@ func (c *call) do(ctx context.Context, cmd *command, o common) (res report.Resul
 		}
 		defer func() {
 			if err := at.Detach(); err != nil {
-				res.Err = errors2(res.Err, poolError(err))
+				res.Err = both(res.Err, poolError(err))
 			}
 		}()
 	}

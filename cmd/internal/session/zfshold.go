@@ -160,7 +160,7 @@ func sheetFields(p approval.Plan) map[string]any {
 	return map[string]any{"token": approval.TokenOf(p), "what": s.What, "gate": s.Gate.String(), "things": things, "commands": s.Commands, "changes": s.Changes, "undo": s.Undo}
 }
 
-// guarded catches the signals that end a program, from before the pool is touched until it is let go of: a program that simply
+// guard catches the signals that end a program, from before the pool is touched until it is let go of: a program that simply
 // ends leaves a pool imported, and its own system will not take it.
 type guard struct {
 	ctx    context.Context
@@ -169,6 +169,7 @@ type guard struct {
 	wg     sync.WaitGroup
 }
 
+// guarded begins to catch them; done ends it.
 func guarded(parent context.Context) *guard {
 	g := &guard{ch: make(chan os.Signal, 4)}
 	g.ctx, g.cancel = context.WithCancelCause(parent)

@@ -38,7 +38,7 @@ func (j *intakeJob) onPool(ctx context.Context) (res report.Result) {
 	}
 	defer func() {
 		if err := at.Detach(); err != nil {
-			res.Err = errors2(res.Err, poolError(err))
+			res.Err = both(res.Err, poolError(err))
 		} else if at.Exported() {
 			j.say("the pool %s is exported", at.Pool)
 		}
@@ -60,7 +60,7 @@ func (j *intakeJob) onPool(ctx context.Context) (res report.Result) {
 	if n := j.sealed; n > 0 && j.snapshots && (res.Word == event.Complete || res.Word == event.CompleteWithGaps) {
 		name := fmt.Sprintf("asl-%s-%010d", j.store.Domain(), n)
 		if err := at.Snapshot(name); err != nil {
-			res.Err = errors2(res.Err, poolError(err))
+			res.Err = both(res.Err, poolError(err))
 		} else {
 			j.say("ZFS snapshot %s@%s", at.Dataset.Name, name)
 		}
@@ -68,8 +68,8 @@ func (j *intakeJob) onPool(ctx context.Context) (res report.Result) {
 	return res
 }
 
-// errors2 keeps the first error, which decides the exit code, and says the other too.
-func errors2(first, second error) error {
+// both keeps the first error, which decides the exit code, and says the other too.
+func both(first, second error) error {
 	if first == nil {
 		return second
 	}

@@ -46,7 +46,7 @@ disk() { readlink -f "/dev/disk/by-id/virtio-$1"; }
 # written: what the kernel counted as written to each disk, sectors and requests.
 written() { for d in /sys/block/vd*; do echo "$(cat "$d/serial") $(awk '{print $5, $7}' "$d/stat")"; done | grep -v '^root ' | sort; }
 
-# exported POOL: nothing of it is imported.
+# notimported POOL: it is not imported.
 notimported() { if [ -d /proc/spl ] && zpool list -H -o name 2>/dev/null | grep -qx "$1"; then bad "$1 is imported"; fi; }
 
 # conf LINES…: an asl.conf of these.
