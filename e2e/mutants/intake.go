@@ -50,7 +50,7 @@ func intakeMutants() []mutant {
 		{"changed: times are not looked at", feed, []string{"case now.MTime != was.MTime || now.CTime != was.CTime:", "case false:"}, missing},
 		{"changed: a source's note is dropped", sequence, []string{"if changed := src.Changed(); changed != \"\" {", "if changed := src.Changed(); changed != \"\" && false {"}, append(missing, sourceTests)},
 		{"tree: other names of a file are files of their own", feed, []string{"\t\t\tw.names[k] = it.Path\n", "\t\t\t_ = k\n"}, steps},
-		{"tree: a full page is lost", tree, []string{"\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n", "\tif len(d.pages) == 0 {\n\t\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n\t}\n"}, []step{roundTrip, calls}},
+		{"tree: a full page is lost", tree, []string{"\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n", "\tif len(d.pages) == 0 {\n\t\td.pages = append(d.pages, format.DirPageRef{First: d.first, Ref: ref})\n\t}\n"}, append([]step{besides, roundTrip}, calls)},
 		{"map: a page of a gap is one of zeros", maps, []string{"m.Ranges[0].Kind == source.Zero", "m.Ranges[0].Kind != source.Data"}, steps},
 	}
 }

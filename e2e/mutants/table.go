@@ -20,7 +20,7 @@ var (
 	roundTrip = step{pkg: "engine/intake", run: "TestRoundTrip|TestEncoder"}
 	same      = step{pkg: "engine/intake", run: "TestSameBlocks|TestInterrupted"}
 	writers   = step{pkg: "engine/intake", run: "TestWriters|TestFenced"}
-	besides   = step{pkg: "engine/intake", run: "TestReadBack|TestLost|TestDamageWhile|TestShrunk|TestResumedAfterBoot"}
+	besides   = step{pkg: "engine/intake", run: "TestReadBack|TestLost|TestDamageWhile|TestShrunk|TestResumedAfterBoot|TestPagesOf|TestLongFile"}
 	gaps      = step{pkg: "engine/intake", run: "TestBad|TestSourcesThatGo|TestStreamThatBreaks|TestTreeThatGoes|TestGapsAfter"}
 	faults    = step{pkg: "engine/intake", run: "TestKilled|TestFaults", long: true}
 	flips     = step{pkg: "engine/intake", run: "TestFlips", long: true}
