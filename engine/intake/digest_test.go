@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"testing"
 
 	"lukechampine.com/blake3"
@@ -19,18 +20,22 @@ import (
 
 // TestDigests: whatever could not be read, and however often the intake was interrupted, the digests are those of the bytes with zeros for the gaps.
 func TestDigests(t *testing.T) {
-	content := mixed(4, 2_300_000) // more than is on its way at once, so that a stop comes in the middle
+	content := mixed(4, 141<<14) // whole super-blocks, and more than is on its way at once, so that a stop comes in the middle
 	for name, tt := range map[string]struct {
 		bad   []source.Gap
 		names []string
 		stops int
 		how   string
 	}{
-		"whole":           {nil, []string{digest.BLAKE3}, 0, "reading"},
-		"read back":       {nil, []string{digest.BLAKE3, digest.SHA256}, 0, "store"},
-		"gaps":            {[]source.Gap{{Off: 512, Len: 1024}, {Off: 60_416, Len: 512}}, []string{digest.BLAKE3}, 0, "reading"},
-		"gaps, read back": {[]source.Gap{{Off: 512, Len: 1024}, {Off: 60_416, Len: 512}}, []string{digest.BLAKE3, digest.SHA256}, 0, "store"},
-		"interrupted":     {[]source.Gap{{Off: 100_352, Len: 512}}, []string{digest.BLAKE3}, 5, "reading"},
+		"whole":               {nil, []string{digest.BLAKE3}, 0, "reading"},
+		"read back":           {nil, []string{digest.BLAKE3, digest.SHA256}, 0, "store"},
+		"gaps":                {[]source.Gap{{Off: 512, Len: 1024}, {Off: 60_416, Len: 512}}, []string{digest.BLAKE3}, 0, "reading"},
+		"gaps, read back":     {[]source.Gap{{Off: 512, Len: 1024}, {Off: 60_416, Len: 512}}, []string{digest.BLAKE3, digest.SHA256}, 0, "store"},
+		"passes":              {nil, []string{digest.BLAKE3}, 0, "reading"},
+		"passes, jumps":       {[]source.Gap{{Off: 300_032, Len: 512}, {Off: 900_096, Len: 2048}}, []string{digest.BLAKE3}, 0, "store"},
+		"passes, backwards":   {nil, []string{digest.BLAKE3}, 0, "store"},
+		"passes, interrupted": {[]source.Gap{{Off: 300_032, Len: 512}}, []string{digest.BLAKE3}, 3, "store"},
+		"interrupted":         {[]source.Gap{{Off: 100_352, Len: 512}}, []string{digest.BLAKE3}, 5, "reading"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys, err := newMedium(memfs.Options{})
@@ -39,8 +44,13 @@ func TestDigests(t *testing.T) {
 			}
 			o := hasty(intake.Fast)
 			o.Digest = tt.names
+			o.Reading.Reverse = strings.HasSuffix(name, "backwards")
 			w := &world{label: name, sources: func() []source.Source {
-				return []source.Source{sourcetest.NewLinear(sourcetest.Config{Name: "disk", Bytes: content, Bad: tt.bad})}
+				c := sourcetest.Config{Name: "disk", Bytes: content, Bad: tt.bad}
+				if strings.HasPrefix(name, "passes") {
+					return []source.Source{sourcetest.NewDisk(c)}
+				}
+				return []source.Source{sourcetest.NewLinear(c)}
 			}}
 			rep, err := stoppedIntake(t, fsys, w, o, tt.stops)
 			if err != nil {
