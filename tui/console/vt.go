@@ -10,7 +10,7 @@ import (
 
 const gioUnimap = 0x4B66
 
-type unipair struct{ unicode, fontpos uint16 }
+type unipair struct{ unicode, _ uint16 } // the other is its place in the font
 
 type unimapdesc struct {
 	count   uint16

@@ -26,7 +26,6 @@ type operator struct {
 	later  []tea.Msg
 	left   bool
 	keys   int
-	hold   func(context.Context, string, int64)
 }
 
 type seat struct {
