@@ -56,6 +56,15 @@ func runScripts(ctx context.Context, here string, o options) (int, error) {
 	if out, err := programs.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
+	if peer, err := exec.LookPath("ddrescue"); err == nil { // Debian on both sides; a script that wants it says so where it is not there
+		data, err := os.ReadFile(peer)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(bin, "ddrescue"), data, 0o755)
+		}
+		if err != nil {
+			return 1, fmt.Errorf("take ddrescue along: %w", err)
+		}
+	}
 	worst := 0
 	for _, s := range chosen {
 		began := time.Now()

@@ -94,6 +94,7 @@ type lane struct {
 	fails []fail
 	since time.Time
 	rate  limiter
+	fits  int64 // bytes that are read within a turn; 0 if not known
 }
 
 // limiter keeps reading below a rate.
@@ -288,6 +289,8 @@ func (f *feeder) read(l *lane, r passes.Read) error {
 		l.sb, l.slot, l.since = sb, slot, time.Now()
 	}
 	base := l.sb * l.super
+	r = l.shorten(r)
+	began := time.Now()
 	res, errno, err := l.src.Try(f.ctx, l.slot[r.Off-base:][:r.Len], r)
 	good := mapfile.Span{Off: r.Off, End: r.Off + res.Good}
 	if r.Back {
@@ -297,6 +300,7 @@ func (f *feeder) read(l *lane, r passes.Read) error {
 		l.have, l.fresh = addSpan(l.have, good), addSpan(l.fresh, good)
 	}
 	l.pl.Done(res)
+	l.measure(res.Good, time.Since(began))
 	if res.Bad > 0 {
 		bad := fail{off: good.End, n: res.Bad, errno: errno}
 		if r.Back {
@@ -322,6 +326,43 @@ func (f *feeder) read(l *lane, r passes.Read) error {
 		return f.partly(l)
 	}
 	return nil
+}
+
+// turn is how long one call may read: what was read is looked at between them, to be sealed in time, and a stop is heeded.
+const turn = 500 * time.Millisecond
+
+// shorten cuts a read to what will be done in a turn, as far as is known.
+func (l *lane) shorten(r passes.Read) passes.Read {
+	most := l.fits
+	if most == 0 {
+		most = passes.MaxCluster
+	}
+	if rate := l.rate.rate; rate > 0 {
+		most = min(most, rate/4)
+	}
+	most = max(most, passes.MinCluster)
+	for r.Step > passes.MinCluster && int64(r.Step) > most {
+		r.Step /= 2
+	}
+	if r.Len <= most {
+		return r
+	}
+	if r.Back {
+		r.Off += r.Len - most
+	}
+	r.Len = most
+	return r
+}
+
+// measure learns how much fits into a turn.
+func (l *lane) measure(n int64, took time.Duration) {
+	if n < passes.MinCluster { // single sectors say nothing of it
+		return
+	}
+	now := max(passes.MinCluster, int64(float64(n)*float64(turn)/float64(max(took, time.Millisecond))))
+	if l.fits = min(now, 4*max(l.fits, passes.MaxCluster)); l.fits > l.super {
+		l.fits = l.super
+	}
 }
 
 // addSpan adds to sorted spans that do not touch.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -208,5 +209,38 @@ func TestAReaderThatLies(t *testing.T) {
 		}
 		a.Close()
 		b.Close()
+	}
+}
+
+var benchDevice = flag.String("device", "", "block device that BenchmarkReaderProcess reads")
+
+// BenchmarkReaderProcess is what a device gives by way of the ring; the other is what it gives to a reader in this process.
+func BenchmarkReaderProcess(b *testing.B) {
+	for _, own := range []bool{true, false} {
+		b.Run(fmt.Sprintf("own=%v", own), func(b *testing.B) {
+			path := *benchDevice
+			if path == "" {
+				b.Skip("-device names no device")
+			}
+			src, err := OpenDevice(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			raw := src.(Raw)
+			if own {
+				raw = InProcess(raw, child, 0)
+			}
+			defer raw.Close()
+			buf := alignedBuffer(16 << 20)
+			size := raw.Info().Size / int64(len(buf)) * int64(len(buf))
+			off := int64(0)
+			b.SetBytes(int64(len(buf)))
+			for b.Loop() {
+				if _, _, err := raw.Try(b.Context(), buf, passes.Read{Off: off, Len: int64(len(buf)), Step: passes.MaxCluster}); err != nil {
+					b.Fatal(err)
+				}
+				off = (off + int64(len(buf))) % size
+			}
+		})
 	}
 }
