@@ -382,8 +382,15 @@ func (q *sequencer) part(s *step, e format.Entry) error {
 			b.takeUp(st.Partial, s.off)
 		}
 	}
-	if b.file.off != s.off {
+	if s.first && b.file.off != s.off {
 		return fmt.Errorf("%q: a part at %d follows %d bytes: this program is at fault, nothing is sealed", s.item.Path, s.off, b.file.off)
+	}
+	if short := s.off - b.file.off; short > 0 && len(s.run.data) > 0 { // it shrank while it was read, and grew again
+		q.gap(s.item.Path, b.file.off, short, source.Untried, "was not there while it was read")
+		b.bad += short
+		if err := b.file.add(format.Range{Kind: source.Untried, Len: short}, q.put); err != nil {
+			return err
+		}
 	}
 	missing, err := q.pieces(&s.run, func(r format.Range) error { return b.file.add(r, q.put) }, s.item.Path, s.off)
 	if err != nil {
