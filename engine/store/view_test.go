@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,5 +149,40 @@ func TestVerifyAsksTheMedium(t *testing.T) {
 	s = reopen(t, replace(t, fsys, "blocks/"+id[:2]+"/"+id, nil))
 	if bad, err := s.VerifyBlocks(t.Context(), s.Blocks(), 2, nil); err != nil || len(bad) != 1 || bad[0].Unread {
 		t.Errorf("a block that is gone: %+v, %v", bad, err)
+	}
+}
+
+// TestSegmentAgrees: a segment lists what its blocks hold, in the blocks that the log says, or it is damage.
+func TestSegmentAgrees(t *testing.T) {
+	_, s := newStore(t)
+	snapshot(t, s, 1, "one", "two")
+	seal := s.Segments()[0].SegmentSeal
+	read := func() *format.Segment {
+		seg, err := s.ReadSegment(t.Context(), seal.Segment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seg
+	}
+	if err := s.SegmentAgrees(t.Context(), seal, read()); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*format.Segment, *format.SegmentSeal){
+		"another artifact":     func(seg *format.Segment, _ *format.SegmentSeal) { seg.Entries[0].Ref.Digest[5] ^= 1 },
+		"another place":        func(seg *format.Segment, _ *format.SegmentSeal) { seg.Entries[1].Off++ },
+		"another length":       func(seg *format.Segment, _ *format.SegmentSeal) { seg.Entries[0].Raw++ },
+		"one artifact too few": func(seg *format.Segment, _ *format.SegmentSeal) { seg.Entries = seg.Entries[:1] },
+		"another block":        func(_ *format.Segment, seal *format.SegmentSeal) { seal.Blocks = []artifact.Digest{{7}} },
+		"two blocks": func(_ *format.Segment, seal *format.SegmentSeal) {
+			seal.Blocks = append(slices.Clone(seal.Blocks), artifact.Digest{7})
+		},
+		"another size":          func(_ *format.Segment, seal *format.SegmentSeal) { seal.Size++ },
+		"another number of all": func(_ *format.Segment, seal *format.SegmentSeal) { seal.Entries++ },
+	} {
+		seg, said := read(), seal
+		change(seg, &said)
+		if err := s.SegmentAgrees(t.Context(), said, seg); !errors.Is(err, artifact.ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

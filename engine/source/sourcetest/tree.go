@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -78,6 +79,9 @@ func NewTree(name string, entries []Entry) *Tree {
 		n.Entry = e
 	}
 	for _, n := range t.files {
+		if n.Meta.UID == 0 && n.Meta.GID == 0 { // what is restored can have no other owner without privileges
+			n.Meta.UID, n.Meta.GID = uint32(os.Getuid()), uint32(os.Getgid())
+		}
 		n.links = max(1, links[n.Ino])
 		if n.Ino == 0 {
 			ino++
