@@ -9,7 +9,6 @@ import (
 
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
-	"aslrescue/detect/probe"
 	"aslrescue/engine/event"
 	"aslrescue/engine/store"
 	"aslrescue/engine/store/format"
@@ -17,9 +16,6 @@ import (
 
 // Admin is the program asl-admin. It returns the exit code.
 func Admin(ctx context.Context, args []string, std IO) int {
-	if len(args) > 0 && args[0] == probe.ChildArg {
-		return probe.Child(args[1:], std.Out)
-	}
 	p := program{
 		name:  "asl-admin",
 		about: "asl-admin lists, compares, verifies and restores what a store holds.",

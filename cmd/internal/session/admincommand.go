@@ -18,6 +18,7 @@ import (
 	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/messages"
 	"aslrescue/cmd/internal/report"
+	"aslrescue/detect/probe"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
 	"aslrescue/engine/store"
@@ -80,6 +81,9 @@ func (o *common) add(fs *flag.FlagSet) {
 
 // main runs a program and gives its exit code.
 func (p *program) main(ctx context.Context, args []string, std IO) int {
+	if len(args) > 0 && args[0] == probe.ChildArg { // each program that looks for a pool starts itself for each disk
+		return probe.Child(args[1:], std.Out)
+	}
 	var o common
 	var help strings.Builder
 	cmd, rest, err := p.parse(args, &o, &help)
