@@ -74,7 +74,6 @@ type lane struct {
 	pl    *passes.Planner
 	m     *lbaMap
 	look  *lbaMap // what was read, for the feeder to look at
-	why   string  // why what is untried is, where nothing went wrong
 
 	finished bool  // nothing is left to read
 	err      error // nothing further can be read

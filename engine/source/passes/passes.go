@@ -120,7 +120,6 @@ type Planner struct {
 	landed  bool // behind a skip, where the ground is not known
 	cluster int
 	clean   int64 // bytes since the last error
-	retries int
 
 	read    int64 // good bytes of copying
 	took    time.Duration
