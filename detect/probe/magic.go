@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf16"
 
 	"aslrescue/detect"
+	"aslrescue/detect/zfslabel"
 )
 
 // A magic knows one kind of content by its bytes. What it reads may be anything: it checks before it believes, and reads only
@@ -108,18 +108,6 @@ func uuid(b []byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
-func utf16Text(b []byte) string {
-	var u []uint16
-	for i := 0; i+1 < len(b); i += 2 {
-		c := binary.LittleEndian.Uint16(b[i:])
-		if c == 0 {
-			break
-		}
-		u = append(u, c)
-	}
-	return string(utf16.Decode(u))
-}
-
 func ext(r io.ReaderAt, _ int64) *detect.Content {
 	b := bytesAt(r, 1024, 1024)
 	if b == nil {
@@ -162,7 +150,7 @@ func f2fs(r io.ReaderAt, _ int64) *detect.Content {
 	if b == nil {
 		return nil
 	}
-	return &detect.Content{Kind: "f2fs", Label: utf16Text(b[124:]), UUID: uuid(b[108:124])}
+	return &detect.Content{Kind: "f2fs", Label: zfslabel.UTF16Text(b[124:]), UUID: uuid(b[108:124])}
 }
 
 func luks(r io.ReaderAt, _ int64) *detect.Content {
@@ -275,7 +263,7 @@ func exfat(r io.ReaderAt, size int64) *detect.Content {
 			break
 		}
 		if e[0] == 0x83 && e[1] <= 11 {
-			c.Label = utf16Text(e[2 : 2+2*int(e[1])])
+			c.Label = zfslabel.UTF16Text(e[2 : 2+2*int(e[1])])
 			break
 		}
 	}
@@ -318,7 +306,7 @@ func ntfs(r io.ReaderAt, size int64) *detect.Content {
 		if rec[at+8] == 0 && n >= 0 && off+n <= length {
 			switch value := rec[at+off : at+off+n]; {
 			case kind == 0x60:
-				c.Label = utf16Text(value)
+				c.Label = zfslabel.UTF16Text(value)
 			case kind == 0x70 && len(value) >= 12:
 				c.Dirty = le16(value, 10)&1 != 0
 			}

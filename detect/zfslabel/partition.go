@@ -84,12 +84,13 @@ func gpt(r io.ReaderAt, size, sector, at int64) ([]Partition, bool) {
 		if bytes.Equal(e[:16], make([]byte, 16)) || to < from || to >= uint64(size/sector) {
 			continue
 		}
-		all = append(all, Partition{i + 1, int64(from) * sector, int64(to-from+1) * sector, utf16Text(e[56:128])})
+		all = append(all, Partition{i + 1, int64(from) * sector, int64(to-from+1) * sector, UTF16Text(e[56:128])})
 	}
 	return all, true
 }
 
-func utf16Text(b []byte) string {
+// UTF16Text is a little-endian text up to its first zero, as partition tables and file systems keep names.
+func UTF16Text(b []byte) string {
 	var u []uint16
 	for i := 0; i+1 < len(b); i += 2 {
 		c := binary.LittleEndian.Uint16(b[i:])

@@ -3,6 +3,7 @@
 package restore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -176,7 +177,7 @@ func (w *LinearWriter) Gaps() []source.Gap {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := slices.Clone(w.gaps)
-	slices.SortFunc(all, func(a, b source.Gap) int { return compare(a.Off, b.Off) })
+	slices.SortFunc(all, func(a, b source.Gap) int { return cmp.Compare(a.Off, b.Off) })
 	out := all[:0]
 	for _, g := range all {
 		if k := len(out) - 1; k >= 0 && out[k].Off+out[k].Len == g.Off && out[k].Kind == g.Kind && out[k].Why == g.Why {
@@ -322,23 +323,13 @@ func addSpan(spans []span, s span) []span {
 	if s.a >= s.b {
 		return spans
 	}
-	i, _ := slices.BinarySearchFunc(spans, s.a, func(x span, a int64) int { return compare(x.b, a) })
+	i, _ := slices.BinarySearchFunc(spans, s.a, func(x span, a int64) int { return cmp.Compare(x.b, a) })
 	j := i
 	for j < len(spans) && spans[j].a <= s.b {
 		s.a, s.b = min(s.a, spans[j].a), max(s.b, spans[j].b)
 		j++
 	}
 	return slices.Replace(spans, i, j, s)
-}
-
-func compare(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // full makes "no space" the error that the whole engine knows.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -109,7 +110,7 @@ func (r *Reader) at(off int64) (Stretch, error) {
 	if err != nil {
 		return Stretch{}, err
 	}
-	i, ok := slices.BinarySearchFunc(page, off, func(s Stretch, off int64) int { return compareOff(s.Off, off) })
+	i, ok := slices.BinarySearchFunc(page, off, func(s Stretch, off int64) int { return cmp.Compare(s.Off, off) })
 	if !ok {
 		i--
 	}
@@ -117,16 +118,6 @@ func (r *Reader) at(off int64) (Stretch, error) {
 		return Stretch{}, fmt.Errorf("the map says nothing of offset %d: %w", off, artifact.ErrDamaged)
 	}
 	return page[i], nil
-}
-
-func compareOff(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func (r *Reader) page(i int64) ([]Stretch, error) {

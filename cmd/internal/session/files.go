@@ -58,13 +58,7 @@ func fileSystemAt(r io.ReaderAt) string {
 
 // chooseFiles puts in the place of every disk and image the files on it. Nothing is mounted yet.
 func (j *intakeJob) chooseFiles(ctx context.Context) error {
-	found := false
-	for i, src := range j.sources {
-		lin, ok := src.(source.Linear)
-		if !ok || src.Info().Kind == source.Stream {
-			continue
-		}
-		found = true
+	for i, lin := range j.disks() {
 		m, err := j.planFiles(ctx, lin)
 		if err != nil {
 			return err
@@ -72,7 +66,7 @@ func (j *intakeJob) chooseFiles(ctx context.Context) error {
 		j.mounts = append(j.mounts, m)
 		j.sources[i] = &mountedFiles{m: m, was: lin}
 	}
-	if !found {
+	if len(j.mounts) == 0 {
 		return report.Usagef("--files is for partitions and images of them; a directory is taken as it is")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"time"
 
@@ -66,17 +67,24 @@ func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// disks are the sources of which any part can be read at any time, with their places in the plan.
+func (j *intakeJob) disks() iter.Seq2[int, source.Linear] {
+	return func(yield func(int, source.Linear) bool) {
+		for i, src := range j.sources {
+			if lin, ok := src.(source.Linear); ok && lin.Info().Kind != source.Stream && !yield(i, lin) {
+				return
+			}
+		}
+	}
+}
+
 // choose looks at the file systems of every disk and image, and puts in its place one of which only what they call used is read. What nothing can be left
 // out of stays as it is, with the reason.
 func (j *intakeJob) choose(ctx context.Context) error {
 	found := false
-	for i, src := range j.sources {
-		lin, ok := src.(source.Linear)
-		if !ok || src.Info().Kind == source.Stream {
-			continue
-		}
+	for i, lin := range j.disks() {
 		found = true
-		info := src.Info()
+		info := lin.Info()
 		used, why, err := volume.Look(readerAt{ctx, lin}, info.Size, info.Sector).Used(ctx, info.Size)
 		if err != nil {
 			return err

@@ -187,11 +187,7 @@ func (f *faceConn) converse(ctx context.Context) error {
 	_ = f.conn.SetReadDeadline(time.Now().Add(f.s.limits.Hello))
 	f.out.answer(f.hello())
 	in := newLines(f.conn, MaxAsk)
-	line, err := in.next()
-	if err != nil {
-		return readError(err)
-	}
-	fr, err := Decode(line)
+	fr, err := hear(in)
 	if err != nil {
 		return err
 	}
@@ -205,11 +201,7 @@ func (f *faceConn) converse(ctx context.Context) error {
 	f.welcome(fr)
 	f.s.noteChange()
 	for {
-		line, err := in.next()
-		if err != nil {
-			return readError(err)
-		}
-		fr, err := Decode(line)
+		fr, err := hear(in)
 		if err != nil {
 			return err
 		}
@@ -223,6 +215,15 @@ func (f *faceConn) converse(ctx context.Context) error {
 		}
 		f.s.doing.Go(func() { f.do(ctx, fr) })
 	}
+}
+
+// hear waits for the next thing that the face says.
+func hear(in *lines) (Frame, error) {
+	line, err := in.next()
+	if err != nil {
+		return Frame{}, readError(err)
+	}
+	return Decode(line)
 }
 
 // readError says what was wrong with what came; that the face went away is nothing wrong.
