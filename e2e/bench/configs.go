@@ -200,6 +200,10 @@ func floors() []config {
 			"verify": "{bin} floor hash {repo}",
 			"tree":   "{bin} floor store {corpus}/tree {repo}", "tree-again": "{bin} floor hash {corpus}/tree",
 		}},
+		{Name: "floor-medium", Group: groupFloor, Tool: "bench", Mode: "the same, and what was written is read back past the page cache and hashed", Steps: map[string]string{
+			"first":  "{bin} floor twice {corpus}/disk.img {repo}",
+			"verify": "{bin} floor medium {repo}",
+		}},
 	}
 }
 

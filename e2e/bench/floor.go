@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"unsafe"
 
+	"golang.org/x/sys/unix"
 	"lukechampine.com/blake3/guts"
 )
 
@@ -26,13 +28,15 @@ const (
 	floorFile  = 64 << 20  // one output file
 )
 
-// cmdFloor is "floor read|hash|store SOURCE [STORE]".
+// cmdFloor is "floor read|hash|medium SOURCE" or "floor store|twice SOURCE STORE": medium is hash past the page cache, twice reads back what it
+// stored that way.
 func cmdFloor(_ context.Context, args []string) error {
-	if len(args) < 2 || (args[0] == "store") != (len(args) == 3) {
+	stores := len(args) > 0 && (args[0] == "store" || args[0] == "twice")
+	if len(args) < 2 || stores != (len(args) == 3) {
 		return errUsage
 	}
 	f := &floor{kind: args[0], seen: map[[32]byte]bool{}}
-	if args[0] == "store" {
+	if stores {
 		f.dir = args[2]
 		if err := os.MkdirAll(f.dir, 0o755); err != nil {
 			return err
@@ -84,8 +88,8 @@ func walk(source string, out chan<- span) error {
 }
 
 func (f *floor) work(id int, spans <-chan span) {
-	w := &floorWriter{prefix: filepath.Join(f.dir, fmt.Sprint(id))}
-	buf := make([]byte, floorPiece)
+	w := &floorWriter{prefix: filepath.Join(f.dir, fmt.Sprint(id)), back: f.kind == "twice"}
+	buf := aligned()
 	for s := range spans {
 		if err := f.one(s, buf, w); err != nil {
 			f.fail(err)
@@ -103,17 +107,17 @@ func (f *floor) fail(err error) {
 }
 
 func (f *floor) one(s span, buf []byte, w *floorWriter) error {
-	in, err := os.Open(s.path)
+	in, err := openFor(s.path, f.kind == "medium")
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	for ; s.n > 0; s.off, s.n = s.off+floorPiece, s.n-floorPiece {
 		piece := buf[:min(s.n, floorPiece)]
-		if _, err := in.ReadAt(piece, s.off); err != nil {
+		if n, err := in.ReadAt(buf, s.off); n < len(piece) { // whole pieces, as reading past the cache wants
 			return err
 		}
-		if f.kind == "read" || isZero(piece) || !f.fresh(hash(piece)) || f.kind == "hash" {
+		if f.kind == "read" || isZero(piece) || !f.fresh(hash(piece)) || f.dir == "" {
 			continue
 		}
 		if err := w.write(piece); err != nil {
@@ -121,6 +125,20 @@ func (f *floor) one(s span, buf []byte, w *floorWriter) error {
 		}
 	}
 	return nil
+}
+
+func openFor(path string, medium bool) (*os.File, error) {
+	if medium {
+		return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
+	}
+	return os.Open(path)
+}
+
+// aligned is memory for a piece that can be read to past the page cache.
+func aligned() []byte {
+	buf := make([]byte, floorPiece+4096)
+	lead := -uintptr(unsafe.Pointer(&buf[0])) % 4096
+	return buf[lead:][:floorPiece]
 }
 
 func (f *floor) fresh(sum [32]byte) bool {
@@ -157,6 +175,7 @@ func isZero(p []byte) bool {
 // floorWriter appends to files and syncs each beside the next.
 type floorWriter struct {
 	prefix string
+	back   bool // each file is read back past the page cache and hashed
 	f      *os.File
 	n      int // bytes in f
 	files  int
@@ -192,10 +211,34 @@ func (w *floorWriter) finish() {
 	w.f = nil
 	w.syncs.Go(func() {
 		err := errors.Join(f.Sync(), f.Close())
+		if w.back && err == nil {
+			err = readBack(f.Name())
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.err = errors.Join(w.err, err)
 	})
+}
+
+func readBack(path string) error {
+	in, err := openFor(path, true)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	buf := aligned()
+	for off := int64(0); off < st.Size(); off += floorPiece {
+		want := int(min(floorPiece, st.Size()-off))
+		if n, err := in.ReadAt(buf, off); n < want {
+			return err
+		}
+		hash(buf[:want])
+	}
+	return nil
 }
 
 func (w *floorWriter) close() error {

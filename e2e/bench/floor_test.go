@@ -29,12 +29,18 @@ func TestFloorStoresEachPieceOnceAndNoZeros(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := cmdFloor(t.Context(), []string{"store", in, out}); err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{"store", "twice"} {
+		to := filepath.Join(out, kind)
+		if err := cmdFloor(t.Context(), []string{kind, in, to}); err != nil {
+			t.Fatal(err)
+		}
+		u, err := usage(to)
+		if err != nil || u.Apparent != floorPiece+5 {
+			t.Errorf("%s: stored %+v, %v", kind, u, err)
+		}
 	}
-	u, err := usage(out)
-	if err != nil || u.Apparent != floorPiece+5 {
-		t.Errorf("stored %+v, %v", u, err)
+	if err := cmdFloor(t.Context(), []string{"medium", in}); err != nil {
+		t.Error(err)
 	}
 	if err := cmdFloor(t.Context(), []string{"read", filepath.Join(in, "none")}); err == nil {
 		t.Error("a source that is not there is no error")

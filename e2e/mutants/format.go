@@ -11,7 +11,7 @@ func formatMutants() []mutant {
 	return []mutant{
 		{"artifact: nothing is compared", artifact, []string{"got != ref {", "got != ref && false {"}, []step{artifactTests, restoreTests, flips}},
 		{"artifact: the tag is not part of the name", artifact, []string{"\tif tag == NoTag {", "\tif tag != NoTag || true {"}, []step{artifactTests, formatTests}},
-		{"artifact: the last bytes are hashed at the wrong place", hash, []string{"node = guts.CompressChunk(data, key, n<<leafBits, 0)", "node = guts.CompressChunk(data, key, n, 0)"}, []step{artifactTests}},
+		{"artifact: the last bytes are hashed at the wrong place", hash, []string{"return guts.CompressChunk(data, &guts.IV, number, 0)", "return guts.CompressChunk(data, &guts.IV, 0, 0)"}, []step{artifactTests}},
 
 		{"block: header checksum", block, []string{"if le.Uint32(b[60:]) != crc(b[:60]) {", "if false {"}, steps},
 		{"block: directory checksum", block, []string{"!= artifact.Digest(sum) {\n\t\treturn nil, damaged(\"block: directory", "!= artifact.Digest(sum) && false {\n\t\treturn nil, damaged(\"block: directory"}, steps},

@@ -6,7 +6,7 @@ func BenchmarkCut(b *testing.B) {
 	p := Default()
 	for _, c := range []struct {
 		name string
-		cut  func([]Piece, []byte) []Piece
+		cut  func([]byte, func(Piece))
 		buf  []byte
 	}{
 		{"Pages/random", p.Pages, random(1, sixteenMiB)},
@@ -19,13 +19,14 @@ func BenchmarkCut(b *testing.B) {
 		{"Bytes/4k", p.Bytes, random(1, 4096)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			var dst []Piece
 			b.SetBytes(int64(len(c.buf)))
 			b.ReportAllocs()
+			n := 0
 			for b.Loop() {
-				dst = c.cut(dst[:0], c.buf)
+				n = 0
+				c.cut(c.buf, func(Piece) { n++ })
 			}
-			b.ReportMetric(float64(len(c.buf))/float64(len(dst))/1024, "KiB/piece")
+			b.ReportMetric(float64(len(c.buf))/float64(n)/1024, "KiB/piece")
 		})
 	}
 }

@@ -99,21 +99,17 @@ type Piece struct {
 	Zero     bool // every byte is zero, and there are at least ZeroRun pages of them
 }
 
-// Pages cuts a super-block of a device or image and appends its pieces to dst, in order and without gaps. Data pieces
+// Pages cuts a super-block of a device or image and tells of its pieces as they are found, in order and without gaps. Data pieces
 // end at page boundaries and have Min to Max bytes; less only before a Zero piece and at the end of buf. buf starts at
 // a multiple of SuperBlock in its source; only the end of a source may be less than a page. Needs valid Params.
-func (p Params) Pages(dst []Piece, buf []byte) []Piece {
-	return p.cut(dst, buf, p.cutPages)
-}
+func (p Params) Pages(buf []byte, found func(Piece)) { p.cut(buf, found, p.cutPages) }
 
 // Bytes cuts a super-block of a file in a tree as Pages does, but data pieces end anywhere. Zero pieces are aligned to
 // pages of the file. Needs valid Params.
-func (p Params) Bytes(dst []Piece, buf []byte) []Piece {
-	return p.cut(dst, buf, p.cutBytes)
-}
+func (p Params) Bytes(buf []byte, found func(Piece)) { p.cut(buf, found, p.cutBytes) }
 
 // cut finds the zero runs and leaves what lies between them to data.
-func (p Params) cut(dst []Piece, buf []byte, data func(dst []Piece, buf []byte, off, end int) []Piece) []Piece {
+func (p Params) cut(buf []byte, found func(Piece), data func(buf []byte, off, end int, found func(Piece))) {
 	for start := 0; start < len(buf); start += int(p.SuperBlock) {
 		end := min(start+int(p.SuperBlock), len(buf))
 		from := start // of the data not yet cut
@@ -127,16 +123,15 @@ func (p Params) cut(dst []Piece, buf []byte, data func(dst []Piece, buf []byte, 
 			if end-next < PageSize && isZero(buf[next:end]) {
 				next = end // what is left of a last page belongs to its run
 			}
-			dst = data(dst, buf, from, off)
-			dst = append(dst, Piece{Off: off, Len: next - off, Zero: true})
+			data(buf, from, off, found)
+			found(Piece{Off: off, Len: next - off, Zero: true})
 			from, off = next, next
 		}
-		dst = data(dst, buf, from, end)
+		data(buf, from, end, found)
 	}
-	return dst
 }
 
-func (p Params) cutPages(dst []Piece, buf []byte, off, end int) []Piece {
+func (p Params) cutPages(buf []byte, off, end int, found func(Piece)) {
 	// A hash up to this cuts: one in Avg/Page. A zero page's is above it for any Avg, so that those never cut.
 	lim := ^uint64(0) / uint64(p.Avg/p.Page)
 	for start := off; start < end; start = off {
@@ -146,17 +141,16 @@ func (p Params) cutPages(dst []Piece, buf []byte, off, end int) []Piece {
 		for off < last && PageHash((*[PageSize]byte)(buf[off-PageSize:])) > lim {
 			off = min(off+PageSize, last)
 		}
-		dst = append(dst, Piece{Off: start, Len: off - start})
+		found(Piece{Off: start, Len: off - start})
 	}
-	return dst
 }
 
-func (p Params) cutBytes(dst []Piece, buf []byte, off, end int) []Piece {
+func (p Params) cutBytes(buf []byte, off, end int, found func(Piece)) {
 	if end-off <= int(p.ByteAvg) { // the library would not cut it either
 		if off < end {
-			dst = append(dst, Piece{Off: off, Len: end - off})
+			found(Piece{Off: off, Len: end - off})
 		}
-		return dst
+		return
 	}
 	// The zero value is what the library registers as "jc-v1.0.0". Setup fails only for a bad key, and there is none:
 	// a key would make cuts differ between stores.
@@ -165,8 +159,7 @@ func (p Params) cutBytes(dst []Piece, buf []byte, off, end int) []Piece {
 	_ = alg.Setup(&opts)
 	for off < end {
 		n := alg.Algorithm(&opts, buf[off:end], end-off)
-		dst = append(dst, Piece{Off: off, Len: n})
+		found(Piece{Off: off, Len: n})
 		off += n
 	}
-	return dst
 }

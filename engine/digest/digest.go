@@ -15,6 +15,8 @@ import (
 
 	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/guts"
+
+	"aslrescue/engine/artifact"
 )
 
 // Names of the hashes, as the log holds them.
@@ -55,27 +57,48 @@ func newHash(name string) hash.Hash {
 // Piece is what a worker makes of a run of bytes: the top of its part of the BLAKE3 tree.
 type Piece struct{ node guts.Node }
 
-// Of hashes a run that begins at off, a multiple of its unit. All runs but the last are one unit long, a power of two of at least 1 KiB.
-func Of(buf []byte, off int64) Piece { return Piece{subtree(buf, uint64(off)/guts.ChunkSize)} }
+// Run hashes a run of bytes step by step, as far as somebody else looks at them anyway.
+type Run struct {
+	buf   []byte
+	first uint64        // number of the first chunk
+	done  uint64        // steps that are on the stack
+	stack [54][8]uint32 // of complete subtrees of steps; the bits of done say which there are
+}
 
-// subtree is the top node of the tree over buf, whose first chunk has the number counter.
-func subtree(buf []byte, counter uint64) guts.Node {
-	if len(buf) <= guts.MaxSIMD*guts.ChunkSize {
-		if len(buf) <= guts.ChunkSize {
-			return guts.CompressChunk(buf, &guts.IV, counter, 0)
+const step = 128 << 10 // bytes of a run that are hashed at once: enough to fill the lanes, less than a processor's own cache
+
+// Begin hashes buf, a run that begins at off, a multiple of its unit. All runs but the last are one unit long, a power of two of at least 1 KiB.
+func Begin(buf []byte, off int64) *Run { return &Run{buf: buf, first: uint64(off) / guts.ChunkSize} }
+
+// To hashes what it can of the first n bytes.
+func (r *Run) To(n int) {
+	for len(r.buf) > step*int(r.done+1) && n >= step*int(r.done+1) {
+		cv := guts.ChainingValue(r.node(step * int(r.done+1)))
+		i := 0
+		for ; r.done&(1<<i) != 0; i++ {
+			cv = guts.ChainingValue(guts.ParentNode(r.stack[i], cv, &guts.IV, 0))
 		}
-		if cap(buf) >= guts.MaxSIMD*guts.ChunkSize { // it may look at, and not count, what lies behind
-			return guts.CompressBuffer((*[guts.MaxSIMD * guts.ChunkSize]byte)(buf[:guts.MaxSIMD*guts.ChunkSize]), len(buf), &guts.IV, counter, 0)
-		}
-		var whole [guts.MaxSIMD * guts.ChunkSize]byte
-		copy(whole[:], buf)
-		return guts.CompressBuffer(&whole, len(buf), &guts.IV, counter, 0)
+		r.stack[i] = cv
+		r.done++
 	}
-	// The left half is the greatest power of two of chunks that leaves something for the right.
-	chunks := uint64(len(buf)-1) / guts.ChunkSize
-	left := uint64(1) << (bits.Len64(chunks) - 1)
-	l, r := subtree(buf[:left*guts.ChunkSize], counter), subtree(buf[left*guts.ChunkSize:], counter+left)
-	return guts.ParentNode(guts.ChainingValue(l), guts.ChainingValue(r), &guts.IV, 0)
+}
+
+// node is the top of the subtree of the bytes from the last step up to end.
+func (r *Run) node(end int) guts.Node {
+	from := step * int(r.done)
+	return artifact.Subtree(r.buf[from:end], r.first+uint64(from/guts.ChunkSize))
+}
+
+// Piece hashes the rest.
+func (r *Run) Piece() Piece {
+	r.To(len(r.buf))
+	node := r.node(len(r.buf))
+	for i := range bits.Len64(r.done) {
+		if r.done&(1<<i) != 0 {
+			node = guts.ParentNode(r.stack[i], guts.ChainingValue(node), &guts.IV, 0)
+		}
+	}
+	return Piece{node}
 }
 
 // Tree puts the pieces of a run together in order. The zero value has none. Its state is a value.

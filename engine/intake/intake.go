@@ -606,7 +606,6 @@ func (r *runner) loadRows(ctx context.Context, ref artifact.Ref) ([]format.SeenF
 }
 
 func (r *runner) hash(ctx context.Context, work <-chan *unit) error {
-	var scratch []chunk.Piece
 	p := r.begin.Chunk
 	for u := range work {
 		if src, ok := r.sources[u.src].(source.TreeSource); ok {
@@ -617,13 +616,19 @@ func (r *runner) hash(ctx context.Context, work <-chan *unit) error {
 			for i := range u.steps {
 				s := &u.steps[i]
 				if len(s.run.data) > format.InlineMax || len(s.run.gaps) > 0 || !s.whole {
-					scratch = s.run.cutAndHash(p, s.off, p.Bytes, scratch)
+					s.run.cutAndHash(p, s.off, p.Bytes, func(int) {})
 				}
 			}
 		} else {
-			scratch = u.content.cutAndHash(p, u.off, p.Pages, scratch)
+			done := func(int) {}
+			var sum *digest.Run
 			if len(r.o.Digest) > 0 && (u.raw == nil || u.raw.whole) {
-				u.sum = digest.Of(u.content.data, u.off)
+				sum = digest.Begin(u.content.data, u.off)
+				done = sum.To
+			}
+			u.content.cutAndHash(p, u.off, p.Pages, done)
+			if sum != nil {
+				u.sum = sum.Piece()
 			}
 		}
 		close(u.hashed)

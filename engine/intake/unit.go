@@ -85,8 +85,9 @@ type add struct {
 }
 
 // cutAndHash names the pieces of r. base is where r.data begins in its source, a multiple of the super-block. Around what could not be
-// read, cutting begins anew at the next page, so that cuts behind a gap do not depend on what stood before it.
-func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]chunk.Piece, []byte) []chunk.Piece, scratch []chunk.Piece) []chunk.Piece {
+// read, cutting begins anew at the next page, so that cuts behind a gap do not depend on what stood before it. Each piece is hashed as soon as it
+// is cut, and then done is told how far that is, while the bytes are still in the processor's cache.
+func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]byte, func(chunk.Piece)), done func(int)) {
 	at := 0
 	data := func(end int) {
 		for at < end {
@@ -94,8 +95,7 @@ func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]chunk.Piece, []b
 			if lead := at % int(p.Page); lead != 0 {
 				stop = min(end, at-lead+int(p.Page))
 			}
-			scratch = cut(scratch[:0], r.data[at:stop])
-			for _, c := range scratch {
+			cut(r.data[at:stop], func(c chunk.Piece) {
 				pc := piece{kind: source.Data, off: at + c.Off, len: c.Len}
 				if c.Zero {
 					pc.kind = source.Zero
@@ -103,7 +103,8 @@ func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]chunk.Piece, []b
 					pc.ref = artifact.Sum(r.data[pc.off:][:pc.len])
 				}
 				r.pieces = append(r.pieces, pc)
-			}
+				done(pc.off + pc.len)
+			})
 			at = stop
 		}
 	}
@@ -118,5 +119,4 @@ func (r *run) cutAndHash(p chunk.Params, base int64, cut func([]chunk.Piece, []b
 		at = off + n
 	}
 	data(len(r.data))
-	return scratch
 }
