@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"lukechampine.com/blake3/guts"
@@ -89,7 +88,14 @@ func walk(source string, out chan<- span) error {
 
 func (f *floor) work(id int, spans <-chan span) {
 	w := &floorWriter{prefix: filepath.Join(f.dir, fmt.Sprint(id)), back: f.kind == "twice"}
-	buf := aligned()
+	buf, err := aligned()
+	if err != nil {
+		f.fail(err)
+		for range spans { // somebody waits for room in it
+		}
+		return
+	}
+	defer func() { _ = unix.Munmap(buf) }() // fails only for what is no mapping
 	for s := range spans {
 		if err := f.one(s, buf, w); err != nil {
 			f.fail(err)
@@ -135,10 +141,8 @@ func openFor(path string, medium bool) (*os.File, error) {
 }
 
 // aligned is memory for a piece that can be read to past the page cache.
-func aligned() []byte {
-	buf := make([]byte, floorPiece+4096)
-	lead := -uintptr(unsafe.Pointer(&buf[0])) % 4096
-	return buf[lead:][:floorPiece]
+func aligned() ([]byte, error) {
+	return unix.Mmap(-1, 0, floorPiece, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 }
 
 func (f *floor) fresh(sum [32]byte) bool {
@@ -230,7 +234,11 @@ func readBack(path string) error {
 	if err != nil {
 		return err
 	}
-	buf := aligned()
+	buf, err := aligned()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Munmap(buf) }() // fails only for what is no mapping
 	for off := int64(0); off < st.Size(); off += floorPiece {
 		want := int(min(floorPiece, st.Size()-off))
 		if n, err := in.ReadAt(buf, off); n < want {
