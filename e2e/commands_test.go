@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -38,6 +42,8 @@ import (
 //	result FIELD VALUE        holds a field of the result line that the last program printed against a value
 //	harmless TRACE [FOLDER…]  says that a trace of strace changes nothing outside of the folders; a file "disk" counts as a block device
 //	silent VAR                listens and never says a word; its port is in the variable
+//	freeport VAR              a port of this machine on which nobody listens
+//	s3server                  a server with a bucket named rescue, which the variables of AWS lead to
 //	strace OUT PROGRAM ARGS…  runs a program under strace, with the calls that "harmless" looks at
 //	jsonlines                 says that stdout is JSON lines and ends with a result
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -54,6 +60,15 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"harmless": harmless,
 		"strace":   strace,
 		"silent":   silent,
+		"s3server": plain(0, s3server),
+		"freeport": plain(1, func(ts *testscript.TestScript, a []string) error {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			ts.Setenv(a[0], fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
+			return ln.Close()
+		}),
 		"jsonlines": plain(0, func(ts *testscript.TestScript, _ []string) error {
 			_, err := resultLine(ts.ReadFile("stdout"))
 			return err
@@ -549,4 +564,18 @@ func zfsimage(file, name string) error {
 		}
 		return errors.Join(f.Truncate(size), f.Close())
 	}
+}
+
+func s3server(ts *testscript.TestScript, _ []string) error {
+	mem := s3mem.New()
+	if err := mem.CreateBucket("rescue"); err != nil {
+		return err
+	}
+	web := httptest.NewServer(gofakes3.New(mem).Server())
+	ts.Defer(web.Close)
+	ts.Setenv("AWS_ENDPOINT_URL", web.URL)
+	ts.Setenv("AWS_REGION", "us-east-1")
+	ts.Setenv("AWS_ACCESS_KEY_ID", "key")
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	return nil
 }

@@ -46,6 +46,9 @@ type Info struct {
 	Free     func() (bytes int64, ok bool) // room left; ok is false where that is not known; nil likewise
 	Foreign  []string                      // names found that are not ours, and leftovers of writers that died
 	Publish  string                        // how exclusive creation is done: "renameat2", "link", "if-none-match"
+	// Verify has a block checked where it lies, every byte of it read from the medium and held against its hashes: nil, ErrDamaged, ErrNotFound, or why it could not
+	// be. It gives the block's size, and is nil where reading the block is the only way.
+	Verify func(ctx context.Context, name string) (size int64, err error)
 }
 
 // Uncached is put into a context to ask Open for bytes from the medium, not from a cache. Best effort.

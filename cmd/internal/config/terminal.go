@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -38,4 +39,26 @@ func ToJournal(f *os.File) bool {
 		return false
 	}
 	return os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
+
+// Credential is where systemd put the credential of that name; empty where it gave none.
+func Credential(name string) string {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, name)
+}
+
+// S3 is what the environment says of a server for s3:// places, in the variables that all tools for S3 know: the first of each that is set.
+func S3() (endpoint, region string) {
+	first := func(names ...string) (v string) {
+		for _, n := range names {
+			if v = os.Getenv(n); v != "" {
+				break
+			}
+		}
+		return v
+	}
+	return first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), first("AWS_REGION", "AWS_DEFAULT_REGION")
 }

@@ -67,11 +67,13 @@ type common struct {
 	config        string
 	store, domain string
 	approve       list
+	remote        remoteOptions
 	json, version bool
 }
 
 func (o *common) add(fs *flag.FlagSet) {
-	fs.StringVar(&o.store, "store", o.store, "`DIR` of the store, or zfs:POOL/DATASET (default: local.mount of asl.conf)")
+	fs.StringVar(&o.store, "store", o.store, "`DIR` of the store, zfs:POOL/DATASET, https://HOST or s3://BUCKET/PREFIX (default: local.mount of asl.conf)")
+	o.remote.flags(fs)
 	fs.Var(&o.approve, "approve", "`TOKEN` of a plan to import the pool that the store lies on: where one is wanted it is printed")
 	fs.StringVar(&o.domain, "domain", o.domain, "`NAME` of the domain, where the store holds several")
 	fs.StringVar(&o.config, "config", or(o.config, config.Folder), "`DIR` with asl.conf, federation.conf and logging.conf")
@@ -237,11 +239,7 @@ func (c *call) do(ctx context.Context, cmd *command, o common) (res report.Resul
 			}
 		}()
 	}
-	open := ReadStore
-	if cmd.writes {
-		open = OpenStore
-	}
-	s, err := open(ctx, c.dir, c.domain, Tool(c.program))
+	s, err := way{o.remote, c.config, c.say}.openStore(ctx, c.dir, c.domain, Tool(c.program), !cmd.writes)
 	if err != nil {
 		return report.Result{Err: err}
 	}

@@ -59,7 +59,10 @@ func runBatch(ctx context.Context, o *intakeOptions, std IO, pr *report.Printer)
 		if err != nil {
 			wait = probe.NetworkWait
 		}
-		_, err = Unattended(ctx, ThisMachine("asl-intake"), LookWish(o.where()), wait)
+		u, err := Unattended(ctx, ThisMachine("asl-intake"), LookWish(o.where()), wait)
+		if err == nil && u.Decision.Mode == detect.Remote {
+			o.store = c.RemoteEndpoint
+		}
 		return err
 	}
 	b.look = func(ctx context.Context) (*detect.Facts, error) {
@@ -288,8 +291,8 @@ func (b *batchRun) wanted(f *detect.Facts) []wantedSource {
 // storeDisks are the disks below the store.
 func (b *batchRun) storeDisks(f *detect.Facts) []string {
 	store := or(b.o.store, b.c.LocalMount)
-	if isZFSPlace(store) {
-		return nil // known when it is imported; a disk of a writable pool is refused anyway
+	if !isFolder(store) {
+		return nil // of a pool when it is imported; a disk of a writable pool is refused anyway
 	}
 	near := nearest(filepath.Clean(store))
 	var st unix.Stat_t

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/job"
 	"aslrescue/cmd/internal/messages"
 	"aslrescue/cmd/internal/report"
@@ -153,6 +154,7 @@ type intakeJob struct {
 	whole       []string          // why others are read whole all the same
 	consents    []format.Approval // to the choices
 	pools       pools
+	config      *config.Config
 	mount       string             // where a dataset is mounted
 	snapshots   bool               // of ZFS, after ours
 	compression intake.Compression // empty: the plan's
@@ -188,7 +190,7 @@ func (j *intakeJob) run(ctx context.Context) report.Result {
 
 // intoStore does the intake into the folder of the store.
 func (j *intakeJob) intoStore(ctx context.Context) report.Result {
-	s, err := CreateOrOpenStore(ctx, j.dir, j.plan.Domain, Tool("asl-intake"))
+	s, err := j.way().createOrOpen(ctx, j.dir, j.plan.Domain, Tool("asl-intake"), func(b store.Backend) store.Backend { return b })
 	if err != nil {
 		return report.Result{Err: err}
 	}
@@ -210,6 +212,9 @@ func (j *intakeJob) intoStore(ctx context.Context) report.Result {
 	}
 	return j.take(ctx)
 }
+
+// way is how the store is reached.
+func (j *intakeJob) way() way { return way{j.o.remote, j.config, j.say} }
 
 // takesMore refuses a store whose log is damaged.
 func takesMore(s *store.Store, dir string) error {
@@ -292,7 +297,7 @@ func (j *intakeJob) openSources() error {
 			return err
 		}
 		j.sources = append(j.sources, src)
-		if why := insideSource(abs, src.Info()); why != "" && !isZFSPlace(j.o.store) {
+		if why := insideSource(abs, src.Info()); why != "" && isFolder(j.o.store) {
 			j.closeSources()
 			return report.Usagef("the store %s %s: it would take in itself. Choose a place outside the source", j.o.store, why)
 		}
@@ -416,7 +421,7 @@ func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 		}
 		return report.Result{Text: j.plan.Text(text)}
 	}
-	if s, err := ReadStore(ctx, j.dir, j.plan.Domain, Tool("asl-intake")); err == nil {
+	if s, err := j.way().openStore(ctx, j.dir, j.plan.Domain, Tool("asl-intake"), true); err == nil {
 		if in, ok := j.unfinished(s); ok {
 			found = "It would go on with the interrupted intake " + short(in.Begin.Intake) + "."
 		}

@@ -31,6 +31,7 @@ type intakeOptions struct {
 	memory, workers     int
 	cpuprofile          string
 	reading             readingOptions
+	remote              remoteOptions
 	version             bool
 	given               []string  // flags that the command line has
 	until               time.Time // when to stop as an operator would; zero: when all is done
@@ -72,6 +73,8 @@ Examples
   asl-intake --batch --config /mnt/usb/asl
   asl-intake --source /dev/sdb --store zfs:tank/asl --dry-run
   asl-intake --batch --source /dev/sdb --store zfs:tank/asl --approve import=13411770823413532103:0123456789abcdef
+  asl-intake --batch --source /dev/sdb --store https://store.example --token-file /run/asl/token
+  asl-intake --batch --source /dev/sdb --store s3://rescue/asl
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --used-only --dry-run
   asl-intake --batch --source /dev/sdb2 --store /mnt/usb/store --files --dry-run
   asl-intake --batch --source /dev/sdb --store /mnt/usb/store --retry 3 --wait 30m
@@ -93,7 +96,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.SetOutput(io.Discard)
 	fs.BoolVar(&o.batch, "batch", false, "work without a person: ask nothing, print lines")
 	fs.Var(&o.sources, "source", "`PATH` of a directory, image file or block device, or - for standard input; may be given several times")
-	fs.StringVar(&o.store, "store", "", "`DIR` of the store, or zfs:POOL/DATASET: the pool is imported if it is not, which wants an approval, the dataset made if it is not there")
+	fs.StringVar(&o.store, "store", "", "`DIR` of the store; or zfs:POOL/DATASET: the pool is imported if it is not, which wants an approval, the dataset made if it is not there; or https://HOST of an asl-backend; or s3://BUCKET/PREFIX, with AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID as other tools want them")
 	fs.Var(&o.approve, "approve", "`TOKEN` as --dry-run printed it: consent to exactly that plan; may be given several times")
 	fs.StringVar(&o.label, "label", "", "`TEXT` that stands with the snapshot")
 	fs.StringVar(&o.compression, "compression", "auto", "`MODE`: auto, none, fast, better; auto is fast")
@@ -107,6 +110,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.files, "files", false, "take the files of a partition, or of an image of one, mounted so that nothing is written to it; wants a token of --dry-run")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
 	o.reading.flags(fs)
+	o.remote.flags(fs)
 	fs.BoolVar(&o.json, "json", false, "print JSON lines; the last has the type result")
 	fs.StringVar(&o.domain, "domain", "", "`NAME` of the domain a new store belongs to (default: domain.id of asl.conf)")
 	fs.StringVar(&o.config, "config", config.Folder, "`DIR` with asl.conf, federation.conf and logging.conf")

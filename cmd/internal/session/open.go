@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -23,29 +22,26 @@ const DefaultDomain = "rescue-domain"
 // OpenStore opens the store in dir to read and append. Where the medium cannot be written it opens read-only. An empty
 // domain is the only one in the store. Close it by its Backend.
 func OpenStore(ctx context.Context, dir, domain, tool string) (*store.Store, error) {
-	return openStore(ctx, dir, domain, tool)
+	return way{}.openStore(ctx, dir, domain, tool, false)
 }
 
 // ReadStore opens the store in dir and writes nothing there, not even the proof that it could.
 func ReadStore(ctx context.Context, dir, domain, tool string) (*store.Store, error) {
-	return openStore(ctx, dir, domain, tool, local.ReadOnly())
+	return way{}.openStore(ctx, dir, domain, tool, true)
 }
 
-func openStore(ctx context.Context, dir, domain, tool string, opts ...local.Option) (*store.Store, error) {
-	if dir == "" {
-		return nil, report.Usagef("no store given: say --store DIR")
-	}
-	b, err := local.OpenPath(dir, opts...)
+func (w way) openStore(ctx context.Context, place, domain, tool string, read bool) (*store.Store, error) {
+	b, whose, err := w.open(ctx, place, read)
 	if err != nil {
-		return nil, openError(dir, err)
+		return nil, openError(place, err)
 	}
 	if domains, err := store.Domains(ctx, b); err == nil && len(domains) > 0 {
 		if err := chosen(domains, domain, report.NoStore); err != nil {
-			return keepOrClose(dir, b, nil, err)
+			return keepOrClose(place, b, nil, err)
 		}
 	}
-	s, err := store.Open(ctx, b, store.Options{Domain: domain, Tool: tool})
-	return keepOrClose(dir, b, s, err)
+	s, err := store.Open(ctx, b, store.Options{Domain: cmp.Or(domain, whose), Tool: tool})
+	return keepOrClose(place, b, s, err)
 }
 
 // chosen tells whether the domain asked for, or the only one, is among those of a store. If not, absent is the exit code.
@@ -75,31 +71,33 @@ func CreateOrOpenStore(ctx context.Context, dir, domain, tool string) (*store.St
 
 // createOrOpen is CreateOrOpenStore over a backend that is measured.
 func createOrOpen(ctx context.Context, dir, domain, tool string, measured func(store.Backend) store.Backend) (*store.Store, error) {
-	if dir == "" {
-		return nil, report.Usagef("no store given: say --store DIR")
-	}
-	at, err := local.CreatePath(dir)
-	if errors.Is(err, fs.ErrExist) && !errors.Is(err, local.ErrForeign) {
-		at, err = local.OpenPath(dir)
-	}
+	return way{}.createOrOpen(ctx, dir, domain, tool, measured)
+}
+
+func (w way) createOrOpen(ctx context.Context, place, domain, tool string, measured func(store.Backend) store.Backend) (*store.Store, error) {
+	at, whose, err := w.make(ctx, place)
 	if err != nil {
-		return nil, openError(dir, err)
+		return nil, openError(place, err)
 	}
 	b := measured(at)
 	domains, err := store.Domains(ctx, b)
 	if err == nil && len(domains) > 0 {
 		err = chosen(domains, domain, report.Usage)
 	}
+	if err == nil && whose != "" && domain != "" && domain != whose {
+		err = report.Usagef("the token is for the domain %s, not for %s: leave --domain and domain.id out, or get another token", whose, domain)
+	}
 	if err != nil {
-		return keepOrClose(dir, b, nil, err)
+		return keepOrClose(place, b, nil, err)
 	}
+	o := store.Options{Domain: domain, Tool: tool}
 	if len(domains) > 0 {
-		s, err := store.Open(ctx, b, store.Options{Domain: domain, Tool: tool})
-		return keepOrClose(dir, b, s, err)
+		s, err := store.Open(ctx, b, o)
+		return keepOrClose(place, b, s, err)
 	}
-	domain = cmp.Or(domain, DefaultDomain)
-	s, err := store.Create(ctx, b, store.Options{Domain: domain, Tool: tool})
-	return keepOrClose(dir, b, s, err)
+	o.Domain = cmp.Or(domain, whose, DefaultDomain)
+	s, err := store.Create(ctx, b, o)
+	return keepOrClose(place, b, s, err)
 }
 
 func keepOrClose(dir string, b store.Backend, s *store.Store, err error) (*store.Store, error) {

@@ -46,7 +46,7 @@ type PlanSource struct {
 }
 
 func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan {
-	if abs, err := filepath.Abs(dir); err == nil && !isZFSPlace(dir) { // the plan may be done from another folder
+	if abs, err := filepath.Abs(dir); err == nil && isFolder(dir) { // the plan may be done from another folder
 		dir = abs
 	}
 	p := Plan{Store: dir, Domain: domain, Label: o.label, Compression: o.compression, Verify: o.verify}

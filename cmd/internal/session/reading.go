@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"aslrescue/cmd/internal/config"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
@@ -191,7 +192,8 @@ func sourceDone(in format.IntakeState, i int) string {
 
 // listUnfinished prints what could be gone on with.
 func listUnfinished(ctx context.Context, o *intakeOptions, pr *report.Printer) report.Result {
-	s, err := ReadStore(ctx, o.store, o.domain, Tool("asl-intake"))
+	c, _ := config.Load(o.where()) // a mistake in it does not matter to who only looks
+	s, err := way{remoteOptions: o.remote, config: c}.openStore(ctx, o.store, o.domain, Tool("asl-intake"), true)
 	if err != nil {
 		return report.Result{Err: &report.Error{What: "list the unfinished intakes of " + o.store, Err: err}}
 	}

@@ -29,8 +29,12 @@ func (j *intakeJob) settle() error {
 			j.messages.Say().Warn("the config has a mistake, going on without it: " + m.Error())
 		}
 	}
+	j.config = c
 	if o.batch && o.plan == "" {
 		o.fromConfig(c)
+	}
+	if o.store == "" && c.Mode == config.Remote {
+		o.store = c.RemoteEndpoint
 	}
 	if o.domain == "" && c.Origin("domain.id") != "default" {
 		o.domain = c.DomainID
