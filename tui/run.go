@@ -113,6 +113,9 @@ func lookOf(o Options, vt bool) Look {
 	return l
 }
 
+// slowToEnd is how long the program may take to end by itself. Killed, it closes its input under the goroutine that reads it.
+const slowToEnd = 5 * time.Second
+
 // watch follows signals and the size of the terminal. The goroutines end with stop, which gives the signal that ended the program, if one did.
 func watch(p *tea.Program, out *os.File, vt bool, crash func(any, []byte)) (stop func() syscall.Signal) {
 	ends, sizes, done := make(chan os.Signal, 4), make(chan os.Signal, 1), make(chan struct{})
@@ -133,7 +136,9 @@ func watch(p *tea.Program, out *os.File, vt bool, crash func(any, []byte)) (stop
 		select {
 		case sig := <-ends:
 			by.Store(int64(sig.(syscall.Signal)))
-			p.Kill()
+			late := time.AfterFunc(slowToEnd, p.Kill)
+			defer late.Stop()
+			p.Quit()
 		case <-done:
 		}
 	})
