@@ -275,11 +275,17 @@ func proveWay(fsys vfs.FS, dir, way string) (err error) {
 	switch err := publish(fsys, way, names[0], names[1]); {
 	case err == nil:
 		return errUnfit // it replaced what was there
-	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %w", errUnfit, err)
 	case !errors.Is(err, fs.ErrExist):
-		return err
+		return unfit(err)
 	}
 	names = append(names, temp(dir))
-	return publish(fsys, way, names[0], names[2])
+	return unfit(publish(fsys, way, names[0], names[2])) // only now is the medium asked: of a taken name the kernel knows by itself
+}
+
+// unfit tells a way that the medium does not have from other failures.
+func unfit(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", errUnfit, err)
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -284,6 +285,38 @@ type clobbering struct{ *memfs.FS }
 func (c clobbering) RenameNoReplace(oldname, newname string) error {
 	c.FS.Remove(newname)
 	return c.FS.RenameNoReplace(oldname, newname)
+}
+
+// TestRenameThatOnlyTheKernelKnows: of NFS and FUSE the kernel answers for a name that is taken, and only for a free one asks the medium, which
+// cannot do it.
+func TestRenameThatOnlyTheKernelKnows(t *testing.T) {
+	b, err := local.Open(kernelOnly{newStore(t)}, "memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Info().Publish; got != "link" {
+		t.Errorf("it publishes by %q", got)
+	}
+	name := "blocks/" + artifact.HashBytes([]byte("x")).String()
+	if err := b.Create(t.Context(), name, []byte("x")); err != nil {
+		t.Error(err)
+	}
+	fsys := memfs.With(memfs.Options{NoLink: true})
+	if _, err := local.Create(kernelOnly{fsys}, "memory"); !errors.Is(err, local.ErrNoPublish) {
+		t.Errorf("without links, too: %v", err)
+	}
+	if list, _ := fsys.ReadDir("."); len(list) > 0 {
+		t.Errorf("left behind: %v", list)
+	}
+}
+
+type kernelOnly struct{ *memfs.FS }
+
+func (k kernelOnly) RenameNoReplace(_, newname string) error {
+	if _, err := k.FS.Stat(newname); err == nil {
+		return &fs.PathError{Op: "rename", Path: newname, Err: fs.ErrExist}
+	}
+	return &fs.PathError{Op: "rename", Path: newname, Err: errors.ErrUnsupported}
 }
 
 // TestCleanupSparesTheFinalName: another writer was faster, and our own attempt fails. What stands under the name is
