@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"aslrescue/engine/artifact"
+	"aslrescue/engine/store/format"
 	"aslrescue/engine/vfs"
 )
 
@@ -136,6 +137,9 @@ func (b *backend) settle(name, file string, data []byte) error {
 	want, ok := digest(name)
 	if !ok {
 		return artifact.ErrConflict
+	}
+	if n := f.Size(); n > format.ObjectMax { // not worth a look, which would take all memory
+		return fmt.Errorf("the %d bytes stored there are more than any object has: %w", n, artifact.ErrDamaged)
 	}
 	stored, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<62))
 	if err != nil {

@@ -49,8 +49,11 @@ func readRange(ctx context.Context, b Backend, name string, off, n int64) ([]byt
 		return buf, nil
 	}
 	var buf bytes.Buffer
-	if _, err = buf.ReadFrom(r); err != nil {
+	if _, err = buf.ReadFrom(io.LimitReader(r, format.ObjectMax+1)); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if buf.Len() > format.ObjectMax {
+		return nil, fmt.Errorf("%s: it has more than %d bytes, and no object has: %w", name, format.ObjectMax, artifact.ErrDamaged)
 	}
 	return buf.Bytes(), nil
 }
@@ -318,6 +321,9 @@ func (s *Store) buildPart(recs []record) (part []byte, parsed []format.Record, e
 			return nil, nil, fmt.Errorf("%s of %d bytes is too large for the log", TypeName(r.t), len(payload))
 		}
 		parsed = append(parsed, pb.Add(r.t, payload))
+	}
+	if n := len(pb.Bytes()); n > format.ObjectMax {
+		return nil, nil, fmt.Errorf("a part of %d bytes is too large for the log", n)
 	}
 	return pb.Bytes(), parsed, nil
 }

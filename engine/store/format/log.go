@@ -9,7 +9,8 @@ const (
 	PartHeaderSize  = 40
 	RecordOverhead  = 48
 	PayloadMax      = 64 << 20
-	CheckpointEvery = 1024 // parts
+	ObjectMax       = 256 << 20 // of any object: a file that somebody made longer must not take all memory
+	CheckpointEvery = 1024      // parts
 )
 
 var logMagic = [8]byte{'A', 'S', 'L', 'L', 'O', 'G', '0', '1'}
