@@ -366,13 +366,18 @@ func insideSource(storeDir string, src source.Info) string {
 		}
 		rel, err := filepath.Rel(root, real)
 		var rootStat unix.Stat_t
-		same := unix.Stat(root, &rootStat) == nil && rootStat.Dev == st.Dev
+		same := unix.Stat(root, &rootStat) == nil && (rootStat.Dev == st.Dev || mountOf(root) != 0 && mountOf(root) == mountOf(real)) // subvolumes have numbers of their own
 		if err == nil && same && filepath.IsLocal(rel) {
 			return "lies inside the source " + src.Path
 		}
-	case source.Device:
-		var dev unix.Stat_t
-		if unix.Stat(src.Path, &dev) == nil && sameDisk(dev.Rdev, st.Dev) {
+	case source.Device, source.Image:
+		var of unix.Stat_t
+		if unix.Stat(src.Path, &of) != nil {
+			break
+		}
+		g := groundOf()
+		g.folder(real)
+		if g.files[inode{of.Dev, of.Ino}] || src.Kind == source.Device && g.devices[of.Rdev] {
 			return "lies on the source " + src.Path
 		}
 	}
@@ -386,19 +391,6 @@ func folderOf(dir string) intake.Folder {
 		return intake.Folder{}
 	}
 	return intake.Folder{Dev: st.Dev, Ino: st.Ino}
-}
-
-// sameDisk tells whether a mounted device is the other, or one of its partitions.
-func sameDisk(disk, mounted uint64) bool {
-	if disk == mounted {
-		return true
-	}
-	link := func(d uint64) string {
-		p, _ := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(d), unix.Minor(d)))
-		return p
-	}
-	a, b := link(disk), link(mounted)
-	return a != "" && b != "" && filepath.Dir(b) == a
 }
 
 func (j *intakeJob) closeSources() {

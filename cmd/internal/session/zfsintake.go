@@ -97,7 +97,7 @@ func (j *intakeJob) outsidePool(plan PoolPlan) error {
 			if err != nil || unix.Stat(path, &st) != nil {
 				continue
 			}
-			if sameDisk(src.Rdev, st.Rdev) || sameDisk(st.Rdev, src.Rdev) {
+			if onDisk(st.Rdev, src.Rdev) || onDisk(src.Rdev, st.Rdev) {
 				return report.Usagef("the store %s lies on the source %s: it would take in itself. Choose a place outside the source", j.plan.Store, in.Path)
 			}
 		}
