@@ -281,6 +281,7 @@ type concatenator struct {
 	out  io.Writer
 	at   int64
 	lost int64
+	hid  int64 // by pages of the map that are damaged
 }
 
 func (k *concatenator) run(ctx context.Context) error {
@@ -297,7 +298,6 @@ func (k *concatenator) run(ctx context.Context) error {
 			return err
 		}
 	}
-	var walkErr error
 	a := newAhead(ctx, k.p.view, 2, func(send func(*window) bool) {
 		w := &window{}
 		for page, err := range k.p.pagesOf(ctx, e) {
@@ -313,7 +313,12 @@ func (k *concatenator) run(ctx context.Context) error {
 				full := w
 				w = &window{}
 				return send(full)
-			}, func(m missing) { k.c.say("missing: %s", m) })
+			}, func(m missing) {
+				k.c.say("missing: %s", m)
+				if m.Kind == "damaged" { // what was never saved is counted in the snapshot
+					k.hid += m.Len
+				}
+			})
 			if !ok {
 				return
 			}
@@ -334,8 +339,8 @@ func (k *concatenator) run(ctx context.Context) error {
 		}
 		a.free(w)
 	}
-	k.lost += k.missing(e)
-	return errors.Join(walkErr, k.zeros(size))
+	k.lost += k.hid + k.missing(e)
+	return k.zeros(size)
 }
 
 // missing is what was never saved, by the entry or the manifest.
