@@ -240,12 +240,13 @@ func (r *runner) open(ctx context.Context) error {
 	if r.begin.Intake = r.o.ID; r.begin.Intake == (format.ID{}) {
 		r.begin.Intake = NewID()
 	}
-	names := map[string]int{}
+	taken := map[string]bool{}
 	for _, src := range r.sources {
 		d := Describe(src)
-		if names[d.Name]++; names[d.Name] > 1 {
-			d.Name = fmt.Sprintf("%s-%d", d.Name, names[d.Name])
+		for name, n := d.Name, 2; taken[d.Name]; n++ {
+			d.Name = fmt.Sprintf("%s-%d", name, n)
 		}
+		taken[d.Name] = true
 		r.begin.Sources = append(r.begin.Sources, d)
 	}
 	r.w, err = r.s.Begin(ctx, r.begin)
