@@ -249,7 +249,7 @@ func (c *call) do(ctx context.Context, cmd *command, o common) (res report.Resul
 		c.say("the log of this store is damaged; it is read as far as it is good: %v", err)
 	}
 	res = cmd.run(ctx, c)
-	if err := s.Broken(); err != nil && res.Err == nil && !(cmd.exact && !strings.HasPrefix(c.args[0], "latest")) {
+	if err := s.Broken(); errors.Is(err, store.ErrBroken) && res.Err == nil && !(cmd.exact && !strings.HasPrefix(c.args[0], "latest")) {
 		res.Err = &report.Error{What: "read all of " + c.dir, Err: err} // what could be shown was shown
 	}
 	return res

@@ -151,13 +151,20 @@ func runDigest(ctx context.Context, c *call, o digestOptions) report.Result {
 		return report.Result{Err: &report.Error{What: "hash " + p.String(), Err: err}}
 	}
 	d.Clock = time.Now().Unix()
-	if err := c.store.ReportDigest(ctx, d); err != nil {
-		return report.Result{Err: &report.Error{What: "write the digests of " + p.String() + " into the log", Err: err}}
-	}
-	for _, n := range names {
+	for _, n := range names { // first: reading it again takes long
 		c.text("%-6s  %x", n, d.Sums[n])
 	}
-	return report.Result{Text: fmt.Sprintf("%s: %d bytes%s; written to the log", p, d.Size, gapsAsZeros(d)), Fields: digestFields([]format.Digest{d})[0]}
+	fields := digestFields([]format.Digest{d})[0]
+	kept, err := c.record(c.store.ReportDigest(ctx, d))
+	if err != nil {
+		return report.Result{Err: &report.Error{What: "write the digests of " + p.String() + " into the log", Err: err}, Fields: fields}
+	}
+	fields["recorded"] = kept
+	text := fmt.Sprintf("%s: %d bytes%s", p, d.Size, gapsAsZeros(d))
+	if kept {
+		text += "; written to the log"
+	}
+	return report.Result{Text: text, Fields: fields}
 }
 
 // contradiction holds new digests against those the log has.

@@ -174,16 +174,17 @@ func (k *checker) data(numbers []uint64) error {
 	if !all {
 		done.Snapshot = numbers[0]
 	}
-	return k.record(k.c.store.ReportVerified(k.ctx, done))
+	_, err = k.c.record(k.c.store.ReportVerified(k.ctx, done))
+	return err
 }
 
-// record lets pass that a store that cannot be written to keeps no record.
-func (k *checker) record(err error) error {
+// record lets pass that a store that cannot be written to keeps no record of a finding.
+func (c *call) record(err error) (kept bool, _ error) {
 	if errors.Is(err, artifact.ErrReadOnly) || errors.Is(err, artifact.ErrFull) {
-		k.c.say("the finding is not recorded in the log: %v", err)
-		return nil
+		c.say("the finding is not recorded in the log: %v", err)
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // damageWhy is a finding that is told in words.
@@ -223,7 +224,7 @@ func (k *checker) result(numbers []uint64, took time.Duration) report.Result {
 		fields["snapshots_whole"] = true
 		k.c.text("%s", k.wholeText(numbers)+": no snapshot needs what is damaged, its content is stored anew")
 	}
-	err := k.record(k.c.store.ReportDamage(k.ctx, objects))
+	_, err := k.c.record(k.c.store.ReportDamage(k.ctx, objects))
 	return report.Result{Fields: fields, Err: errors.Join(&report.Error{What: "verify " + k.c.dir,
 		Err: fmt.Errorf("%s: %w", event.CountOf(int64(len(k.bad)), "finding", "findings"), artifact.ErrDamaged)}, err)}
 }
