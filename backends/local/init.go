@@ -239,7 +239,7 @@ func atPath(dir string, open func(vfs.FS, string, ...Option) (store.Backend, err
 		return nil, fmt.Errorf("store in %s: %w: %w", dir, ErrNoStore, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store in %s: %w", dir, meaning(err))
+		return nil, fmt.Errorf("store in %s: %w", dir, absence(err))
 	}
 	b, err := open(d, dir, append([]Option{Free(d.Free)}, opts...)...)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"unicode/utf8"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,24 @@ const (
 
 // PartSuffix is added to the name of an image file until it is whole.
 const PartSuffix = ".partial"
+
+// maxName is what file systems take of a name.
+const maxName = 255
+
+// PartName is what a file is called until it is whole: with PartSuffix, for which a name that is too long makes room.
+func PartName(dst string) string {
+	dir, name := filepath.Split(dst)
+	if n := maxName - len(PartSuffix); len(name) > n {
+		for k := n; k > n-utf8.UTFMax; k-- { // vfat takes whole letters only
+			if utf8.RuneStart(name[k]) {
+				n = k
+				break
+			}
+		}
+		name = name[:n]
+	}
+	return dir + name + PartSuffix
+}
 
 // maxWrite bounds one write: larger ones cost the page cache a multiple of the CPU time (measured at 4 MiB).
 const maxWrite = 512 << 10
@@ -85,7 +104,7 @@ func (w *LinearWriter) createFile() error {
 	case !st.Mode().IsRegular():
 		return fmt.Errorf("restore to %s: it is not a regular file, and only those can be replaced: %w", w.dst, fs.ErrExist)
 	}
-	w.path = w.dst + PartSuffix
+	w.path = PartName(w.dst)
 	f, err := os.OpenFile(w.path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("restore to %s: an earlier restore was interrupted and left %s; remove it or take another name: %w",
@@ -214,29 +233,30 @@ func (w *LinearWriter) Finish() error {
 	if w.device {
 		return nil
 	}
-	if err := w.name(); err != nil {
+	if err := Move(w.path, w.dst, w.mode == ReplaceFile); err != nil {
 		return fmt.Errorf("restore to %s: all bytes are in %s, but it could not be renamed: %w", w.dst, w.path, err)
 	}
 	w.path = w.dst
 	return syncDir(filepath.Dir(w.dst))
 }
 
-func (w *LinearWriter) name() error {
-	if w.mode == ReplaceFile {
-		return os.Rename(w.path, w.dst)
+// Move gives a file that is whole its name. Without replace it takes nobody else's.
+func Move(from, to string, replace bool) error {
+	if replace {
+		return os.Rename(from, to)
 	}
-	err := unix.Renameat2(unix.AT_FDCWD, w.path, unix.AT_FDCWD, w.dst, unix.RENAME_NOREPLACE)
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.EOPNOTSUPP {
 		return err
 	}
 	// File systems such as NFS and exFAT-FUSE cannot do that; a link cannot replace anything either.
-	if err := os.Link(w.path, w.dst); err == nil {
-		return os.Remove(w.path)
+	if err := os.Link(from, to); err == nil {
+		return os.Remove(from)
 	}
-	if _, err := os.Lstat(w.dst); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return fs.ErrExist
 	}
-	return os.Rename(w.path, w.dst)
+	return os.Rename(from, to)
 }
 
 // Abort ends writing without success. What was written stays: of a file under its name with PartSuffix. After Finish it

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 
 	"aslrescue/backends/local"
 	"aslrescue/engine/approval"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
+	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store"
 )
@@ -130,9 +132,13 @@ func table() []row {
 		{approval.ErrVoid, Approval, "Consent was given to something else, and nothing was done.",
 			[]string{"Run with --dry-run: it prints the plan as it is now, and the approval to give."}},
 		{artifact.ErrUnsupported, Failed, "It was written by a newer version than this one.", []string{"Use the newer version."}},
+		{intake.ErrInside, Usage, "What an intake stores would be read by the same intake.", []string{"Give a place outside of the source with --store, or sources beside it."}},
 		{artifact.ErrReadOnly, Failed, "The target cannot be written to.", []string{"Mount it writable, or give another one with --store."}},
 		{artifact.ErrNotFound, NoStore, "What was asked for is not in this store.",
 			[]string{"asl-admin --store DIR snapshots lists what is there."}},
+		{syscall.ENOSPC, Full, "There is no room left where this is written.", []string{"Make room there, or give another place."}},
+		{syscall.EDQUOT, Full, "There is no room left where this is written.", []string{"Make room there, or give another place."}},
+		{fs.ErrPermission, Failed, "The user that this runs as may not do that.", []string{"Run it as root, or as the user it belongs to."}},
 		{BySignal(syscall.SIGHUP), ByHup, "Everything acknowledged so far is safe.", goOn},
 		{BySignal(syscall.SIGINT), ByInt, "Everything acknowledged so far is safe.", goOn},
 		{BySignal(syscall.SIGTERM), ByTerm, "Everything acknowledged so far is safe.", goOn},

@@ -64,7 +64,18 @@ func Text(program string, err error) string {
 	for _, n := range e.Next {
 		fmt.Fprintf(&b, "  -> %s\n", event.Printable(n))
 	}
-	return b.String()
+	return printable(b.String())
+}
+
+// printable leaves of a text line breaks and tabs, and nothing else that a terminal would act on, whatever a path in it holds.
+func printable(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		if plain := strings.ReplaceAll(l, "\t", " "); event.Printable(plain) != plain {
+			lines[i] = event.Printable(l)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // printableLines keeps the line breaks of joined errors and indents what follows the first.

@@ -113,7 +113,7 @@ func (p *Printer) Event(e event.Event) {
 	}
 	if text := event.Line(e); text != "" {
 		p.clear()
-		p.write(text+"\n", nil)
+		p.write(printable(text)+"\n", nil)
 	}
 	if p.o.Terminal && p.progress.Stage != "" && p.progress.Stage != event.Done && p.due(e) {
 		p.show(Progress(&p.progress, p.width()-1)) // a full last column would wrap
@@ -137,13 +137,14 @@ func (p *Printer) Row(kind, text string, fields any) {
 		return
 	}
 	p.clear()
-	p.write(text+"\n", nil)
+	p.write(printable(text)+"\n", nil)
 }
 
 // Result is the end of a program.
 type Result struct {
 	Word   event.Result // of an intake, otherwise empty
 	Text   string       // for people; may have several lines
+	File   bool         // Text is a file: nothing in it is changed for a terminal's sake
 	Fields any          // for JSON: a struct or map, flattened into the result line; nil is none
 	Err    error
 }
@@ -167,7 +168,11 @@ func (p *Printer) Finish(r Result) Code {
 	case p.o.JSON:
 		p.result(r, code)
 	case r.Text != "":
-		p.write(strings.TrimSuffix(r.Text, "\n")+"\n", nil)
+		text := strings.TrimSuffix(r.Text, "\n")
+		if !r.File {
+			text = printable(text)
+		}
+		p.write(text+"\n", nil)
 	}
 	if r.Err != nil {
 		fmt.Fprint(p.o.Err, Text(p.o.Program, r.Err))

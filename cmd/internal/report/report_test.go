@@ -74,6 +74,25 @@ func TestErrorsSayWhatToDoNext(t *testing.T) {
 	}
 }
 
+func TestNothingOfAPathReachesATerminalRaw(t *testing.T) {
+	var out, errs strings.Builder
+	p := New(Options{Program: "asl-admin", Out: &out, Err: &errs})
+	p.Row("entry", "one\x1b[2Jtwo\u202e\x7f", nil)
+	p.Finish(Result{Text: "first\x1b]0;title\x07\n\tsecond\u009b\n", Err: &Error{What: "look", Means: "a\x1bb", Next: []string{"c\x1bd"}}})
+	want := "one\\x1b[2Jtwo\\u202e\\x7f\nfirst\\x1b]0;title\\a\n\\tsecond\\u009b\n"
+	if out.String() != want {
+		t.Errorf("\n got %q\nwant %q", out.String(), want)
+	}
+	if want := "asl-admin: look\n  a\\x1bb\n  -> c\\x1bd\n"; errs.String() != want {
+		t.Errorf("\n got %q\nwant %q", errs.String(), want)
+	}
+	out.Reset()
+	New(Options{Out: &out}).Finish(Result{Text: "path = '\u00a0'", File: true})
+	if out.String() != "path = '\u00a0'\n" {
+		t.Errorf("a file came out as %q", out.String())
+	}
+}
+
 // run gives the events of a small intake to a Printer.
 func run(o Options, r Result) (out, errs string, code Code) {
 	var a, b strings.Builder

@@ -221,7 +221,7 @@ func (c *call) showVerified(v *store.View) {
 		return x.Seq > v.Snapshot.Seq && (x.All || x.Snapshot == v.Snapshot.Number || x.Intake == v.Snapshot.Intake)
 	})
 	if i < 0 {
-		c.text("  verified   never: asl-admin --store %s verify %d --read-data does it", c.dir, v.Snapshot.Number)
+		c.text("  verified   never: asl-admin --store %s verify %d --read-data does it", typed(c.dir), v.Snapshot.Number)
 		return
 	}
 	for _, x := range all[i:] {

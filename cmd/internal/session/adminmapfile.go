@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
+	"aslrescue/engine/restore"
 	"aslrescue/engine/source"
 	"aslrescue/engine/source/mapfile"
 )
@@ -39,27 +41,48 @@ func runMapfile(ctx context.Context, c *call, to string) report.Result {
 	if to == "" && c.json {
 		return report.Result{Err: report.Usagef("mapfile: --json wants --to, as the map itself goes to standard output")}
 	}
+	if to != "" && inStore(c.dir, to) {
+		return report.Result{Err: report.Usagef("mapfile: --to %s lies inside the store %s, which nothing else may write to. Choose a place outside of it", to, c.dir)}
+	}
 	m, err := mapOf(ctx, p)
 	if err != nil {
 		return report.Result{Err: &report.Error{What: "read the map of " + p.String(), Err: err}}
 	}
-	var w io.Writer = c.std.Out
-	if to != "" {
-		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil {
+	if to == "" {
+		if _, err := m.WriteTo(c.std.Out); err != nil {
 			return report.Result{Err: &report.Error{What: "write the map file", Err: err}}
 		}
-		defer f.Close()
-		w = f
-	}
-	if _, err := m.WriteTo(w); err != nil {
-		return report.Result{Err: &report.Error{What: "write the map file", Err: err}}
-	}
-	if to == "" {
 		return report.Result{}
+	}
+	if err := writeFile(to, m, false); err != nil {
+		return report.Result{Err: &report.Error{What: "write the map file", Err: err}}
 	}
 	return report.Result{Text: fmt.Sprintf("%s: %s read, %s bad, %s not tried", to, event.Bytes(m.Sum(mapfile.Finished)), event.Bytes(m.Sum(mapfile.Bad)), event.Bytes(m.Sum(mapfile.NonTried))),
 		Fields: map[string]any{"finished": m.Sum(mapfile.Finished), "bad": m.Sum(mapfile.Bad), "untried": m.Sum(mapfile.NonTried)}}
+}
+
+// writeFile makes a file, whole and durable or not at all. It replaces nothing, unless it is told to.
+func writeFile(path string, content io.WriterTo, replace bool) error {
+	at := path
+	if replace {
+		at = restore.PartName(path)
+	}
+	f, err := os.OpenFile(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = content.WriteTo(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil && replace {
+		err = os.Rename(at, path)
+	}
+	if err != nil {
+		_ = os.Remove(at) // made above; why it is not whole is the error to tell
+	}
+	return err
 }
 
 // mapOf is the map of a linear source of a snapshot, as ddrescue would have it.

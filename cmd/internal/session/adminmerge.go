@@ -80,7 +80,7 @@ func mergeError(c *call, out *intake.Merged, err error) error {
 		e.Next = []string{"read those places a third time, if the disk still can", "say whose bytes to take: --prefer " + c.args[0] + "; the new snapshot will say where"}
 	case errors.Is(err, intake.ErrOther):
 		e.Code, e.Means = report.Usage, "Nothing was written."
-		e.Next = []string{"asl-admin --store " + c.dir + " show S tells what a snapshot was taken of"}
+		e.Next = []string{"asl-admin --store " + typed(c.dir) + " show S tells what a snapshot was taken of"}
 		if !strings.Contains(err.Error(), " bytes, ") {
 			e.Next = append(e.Next, "if it is the same disk all the same, as with two image files of it: --different")
 		}
@@ -104,7 +104,7 @@ func (c *call) merged(parts []intake.Part, out *intake.Merged) report.Result {
 	if out.Cut > 0 {
 		fmt.Fprintf(&text, ", and %s of chunks that were wanted in part", event.Bytes(out.Cut))
 	}
-	fmt.Fprintf(&text, "\n  next     asl-admin --store %s show %d", c.dir, out.Snapshot.Number)
+	fmt.Fprintf(&text, "\n  next     asl-admin --store %s show %d", typed(c.dir), out.Snapshot.Number)
 	return report.Result{Word: event.Result(out.Manifest.Result), Text: text.String(), Fields: map[string]any{"snapshot": out.Snapshot.Number, "manifest": out.Snapshot.Manifest.String(),
 		"from": from, "totals": src.Counts, "gaps": src.GapsAll, "stored": out.Stored, "cut": out.Cut, "conflicts": out.Places, "differing": out.Differing}}
 }

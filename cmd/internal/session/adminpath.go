@@ -31,6 +31,14 @@ func (p place) name() string {
 	return strings.TrimSuffix(p.src.Name+"/"+p.path, "/")
 }
 
+// full is the name with the snapshot's.
+func (p place) full() string {
+	if p.src == nil {
+		return p.name()
+	}
+	return fmt.Sprintf("%s of snapshot %d", p.name(), p.view.Snapshot.Number)
+}
+
 // isDir tells whether there are entries below.
 func (p place) isDir() bool {
 	return p.src == nil || p.entry != nil && p.entry.Type == source.Dir
@@ -51,7 +59,7 @@ func (c *call) find(ctx context.Context, v *store.View, path string) (place, err
 	e := &report.Error{What: fmt.Sprintf("look up %q in snapshot %d", path, v.Snapshot.Number), Err: err}
 	if errors.Is(err, artifact.ErrNotFound) {
 		e.Means = "The snapshot holds " + sourcesText(v.Manifest) + "; names count letter by letter."
-		e.Next = []string{fmt.Sprintf("asl-admin --store %s ls %d", c.dir, v.Snapshot.Number)}
+		e.Next = []string{fmt.Sprintf("asl-admin --store %s ls %d", typed(c.dir), v.Snapshot.Number)}
 	}
 	return place{}, e
 }

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"aslrescue/cmd/internal/report"
@@ -75,21 +74,13 @@ func (c *call) page(r *custody.Report, o reportOptions) report.Result {
 	if err := r.HTML(&b); err != nil {
 		return report.Result{Err: fmt.Errorf("%w: %w", report.ErrInternal, err)}
 	}
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if o.overwrite {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	}
-	f, err := os.OpenFile(o.html, flags, 0o644)
-	if err == nil {
-		_, err = f.Write(b.Bytes())
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
-	if err != nil {
+	size := b.Len()
+	if err := writeFile(o.html, &b, o.overwrite); err != nil {
 		e := &report.Error{What: "write the report to " + o.html, Err: err}
 		if errors.Is(err, fs.ErrExist) {
 			e.Code, e.Next = report.Usage, []string{"take another name, or --overwrite"}
 		}
 		return report.Result{Err: e}
 	}
-	return report.Result{Text: fmt.Sprintf("report on snapshot %d written to %s", r.Snapshot, o.html), Fields: map[string]any{"snapshot": r.Snapshot, "html": o.html, "size": b.Len()}}
+	return report.Result{Text: fmt.Sprintf("report on snapshot %d written to %s", r.Snapshot, o.html), Fields: map[string]any{"snapshot": r.Snapshot, "html": o.html, "size": size}}
 }

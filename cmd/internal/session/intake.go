@@ -224,7 +224,7 @@ func takesMore(s *store.Store, dir string) error {
 	}
 	return &report.Error{What: "write to the store " + dir, Err: err, Code: report.Mismatch,
 		Means: "The store can be read up to the damage. Nothing is added to it, so that nothing is hidden by what comes after.",
-		Next:  []string{"asl-debug --store " + dir + " validate", "take this intake into another store: --store OTHER-DIR"}}
+		Next:  []string{"asl-debug --store " + typed(dir) + " validate", "take this intake into another store: --store OTHER-DIR"}}
 }
 
 // prepare opens the sources, and holds them against the plan if there is one.
@@ -249,6 +249,9 @@ func (j *intakeJob) prepare() error {
 	}
 	if (o.usedOnly || o.files) && !o.batch && !o.dryRun {
 		return report.Usagef("--used-only and --files go with --batch, or with --dry-run, which prints what would be left out")
+	}
+	if _, err := o.reading.reading(); err != nil { // before a store is made
+		return err
 	}
 	if err := j.openSources(); err != nil {
 		var e *report.Error
@@ -411,7 +414,7 @@ func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 		if j.o.json {
 			return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "approval": fields}}
 		}
-		return report.Result{Text: j.plan.Text(text)}
+		return report.Result{Text: j.plan.Text(text), File: true}
 	}
 	if s, err := j.way().openStore(ctx, j.dir, j.plan.Domain, Tool("asl-intake"), true); err == nil {
 		if in, ok := j.unfinished(s); ok {
@@ -424,7 +427,7 @@ func (j *intakeJob) dryRun(ctx context.Context) report.Result {
 	if j.o.json {
 		return report.Result{Fields: map[string]any{"plan": j.plan, "plan_hash": j.plan.Hash().String(), "note": found, "left_out": j.choiceFields()}}
 	}
-	return report.Result{Text: j.plan.Text(strings.TrimSpace(found + "\n" + j.choiceText()))}
+	return report.Result{Text: j.plan.Text(strings.TrimSpace(found + "\n" + j.choiceText())), File: true}
 }
 
 func (j *intakeJob) unfinished(s *store.Store) (format.IntakeState, bool) {
@@ -496,9 +499,19 @@ func (j *intakeJob) take(ctx context.Context) report.Result {
 	}
 	res := report.Result{Word: rep.Result, Text: sum.text(), Fields: sum.fields()}
 	if len(rep.Gone) > 0 {
-		res.Err = errors.Join(rep.Gone...) // sealed, with all that was read; and the exit code says why it is not more
+		res.Err = goneError(rep, j.plan.Store)
 	}
 	return res
+}
+
+// goneError says why a snapshot that is sealed, with all that was read, does not hold more.
+func goneError(rep *intake.Report, dir string) error {
+	err := errors.Join(rep.Gone...)
+	if report.CodeOf(err) != report.Failed {
+		return err
+	}
+	return &report.Error{What: "read to the end", Err: err, Code: report.Gaps, Means: "What was read before is sealed.",
+		Next: []string{fmt.Sprintf("asl-admin --store %s show %d", typed(dir), rep.Snapshot.Number)}}
 }
 
 func (j *intakeJob) explain(err error) error {

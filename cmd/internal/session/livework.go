@@ -136,8 +136,8 @@ func nextAfter(dir string, rep *intake.Report, err error) []string {
 	}
 	n := rep.Snapshot.Number
 	return []string{
-		fmt.Sprintf("asl-admin --store %s show %d", dir, n),
-		fmt.Sprintf("asl-admin --store %s verify %d --read-data", dir, n),
+		fmt.Sprintf("asl-admin --store %s show %d", typed(dir), n),
+		fmt.Sprintf("asl-admin --store %s verify %d --read-data", typed(dir), n),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"aslrescue/backends/local"
 	"aslrescue/cmd/internal/report"
+	"aslrescue/engine/approval"
 	"aslrescue/engine/store"
 )
 
@@ -58,6 +59,9 @@ func chosen(domains []string, domain string, absent report.Code) error {
 	}
 	return nil
 }
+
+// typed is a path as one could type it in a command.
+func typed(path string) string { return approval.Line([]string{path}) }
 
 func badDomain(s string) error {
 	return report.Usagef("--domain %q: want 1 to 63 of a-z 0-9 - _ . beginning with a letter or digit", s)

@@ -124,7 +124,6 @@ func runRestore(ctx context.Context, c *call, o restoreOptions) report.Result {
 
 // inStore tells whether a destination lies in a store, by whatever way it is reached.
 func inStore(dir, to string) bool {
-	type inode struct{ dev, ino uint64 }
 	ours := map[inode]bool{}
 	var st unix.Stat_t
 	for _, name := range []string{".", "blocks", "segments", "logs", "snapshots"} { // one of these may be mounted elsewhere
@@ -394,7 +393,7 @@ func (r *restorer) single(ctx context.Context, p place) (string, error) {
 		return to, fmt.Errorf("restore to %s: %w", to, fs.ErrExist)
 	}
 	r.total = p.entry.Size
-	dir := to + restore.PartSuffix
+	dir := restore.PartName(to)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			err = fmt.Errorf("an earlier restore was interrupted and left %s; remove it or take another name: %w", dir, err)
@@ -413,16 +412,28 @@ func (r *restorer) single(ctx context.Context, p place) (string, error) {
 		return to, err
 	}
 	r.files-- // the folder it was made in
-	return to, moveOut(filepath.Join(dir, string(lone.Name)), dir, to, r.o.overwrite)
+	made := filepath.Join(dir, string(lone.Name))
+	if _, err := os.Lstat(made); errors.Is(err, fs.ErrNotExist) { // a warning says why
+		r.files--
+		return to, errors.Join(r.refusal(), os.Remove(dir))
+	}
+	return to, moveOut(made, dir, to, r.o.overwrite)
+}
+
+// errNotMade says that an entry restored alone could not be made.
+var errNotMade = errors.New("nothing was made")
+
+// refusal is why.
+func (r *restorer) refusal() error {
+	if n := len(r.warnings); n > 0 {
+		return fmt.Errorf("%w: %s: %w", errNotMade, r.warnings[n-1].What, r.warnings[n-1].Err)
+	}
+	return errNotMade
 }
 
 // moveOut gives a restored file its place and removes the folder it was made in.
 func moveOut(from, dir, to string, overwrite bool) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EEXIST) && overwrite {
-		err = os.Rename(from, to)
-	}
-	if err != nil {
+	if err := restore.Move(from, to, overwrite); err != nil {
 		return fmt.Errorf("the file is whole in %s, but could not be moved to %s: %w", from, to, err)
 	}
 	return os.Remove(dir)
@@ -455,7 +466,11 @@ func (r *restorer) result(p place, dest string, took time.Duration, err error) r
 	fields := map[string]any{"from": p.name(), "to": dest, "bytes": r.done.Load(), "missing_bytes": r.lost, "missing_places": r.places, "warnings": warned, "kept": kept, "entries": r.files, "took_s": event.Seconds(took)}
 	if err != nil {
 		means, next := "", []string(nil)
-		if errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, errNotMade) {
+			means, next = "The destination cannot hold it, only root may make it, or nothing of it was saved.", []string{"Try it as root, or on a file system like the one it came from."}
+		} else if dir := filepath.Dir(filepath.Clean(dest)); errors.Is(err, fs.ErrNotExist) && nearest(dir) != dir {
+			next = []string{"Make the directory that it is to lie in: mkdir -p " + typed(dir)}
+		} else if errors.Is(err, fs.ErrExist) {
 			next = []string{"asl-admin restore --help says what --to, --merge and --overwrite do"}
 		} else if report.CodeOf(err) != report.Usage {
 			means, next = "The store is as it was; what was restored is not whole. A restore does not go on, it begins anew.", r.leftovers(p, dest, err)
@@ -463,9 +478,9 @@ func (r *restorer) result(p place, dest string, took time.Duration, err error) r
 		if report.CodeOf(err) == report.Usage {
 			return report.Result{Err: err}
 		}
-		return report.Result{Err: &report.Error{What: fmt.Sprintf("restore %s of snapshot %d to %s", p.name(), p.view.Snapshot.Number, dest), Err: err, Means: means, Next: next}, Fields: fields}
+		return report.Result{Err: &report.Error{What: fmt.Sprintf("restore %s to %s", p.full(), dest), Err: err, Means: means, Next: next}, Fields: fields}
 	}
-	text := fmt.Sprintf("%s: %s of snapshot %d restored to %s: %s%s in %s", word, event.Printable(p.name()), p.view.Snapshot.Number, dest, event.Bytes(r.done.Load()), entriesText(r.files), event.Duration(took))
+	text := fmt.Sprintf("%s: %s restored to %s: %s%s in %s", word, event.Printable(p.full()), dest, event.Bytes(r.done.Load()), entriesText(r.files), event.Duration(took))
 	if r.lost > 0 {
 		text += fmt.Sprintf("; %s missing in %s %s", event.Bytes(r.lost), event.CountOf(int64(r.places), "place", "places"), r.o.filled())
 	}
@@ -484,7 +499,7 @@ func (r *restorer) leftovers(p place, dest string, err error) []string {
 	if errors.Is(err, artifact.ErrFull) {
 		next = append(next, "Make room there, or restore to another place with --to.")
 	}
-	for _, left := range []string{dest + restore.PartSuffix, dest} {
+	for _, left := range []string{restore.PartName(dest), dest} {
 		st, serr := os.Stat(left)
 		switch {
 		case serr != nil:

@@ -83,7 +83,7 @@ func (u *summary) text() string {
 	default:
 		fmt.Fprintf(&b, "  verified %s of this run read back and good%s\n", event.CountOf(int64(u.rep.Blocks), "block", "blocks"), u.olderText())
 	}
-	fmt.Fprintf(&b, "  next     asl-admin --store %s show %d", u.dir, u.rep.Snapshot.Number)
+	fmt.Fprintf(&b, "  next     asl-admin --store %s show %d", typed(u.dir), u.rep.Snapshot.Number)
 	return b.String()
 }
 

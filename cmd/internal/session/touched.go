@@ -29,7 +29,7 @@ func (c *call) showTouched(ctx context.Context, v *store.View, src *format.Sourc
 		}
 		for i, x := range t.Touches {
 			if i == touchedShown && !c.json {
-				c.text("             and %s more: asl-admin --store %s report %d lists them", event.CountOf(int64(len(t.Touches)-i), "thing", "things"), c.dir, v.Snapshot.Number)
+				c.text("             and %s more: asl-admin --store %s report %d lists them", event.CountOf(int64(len(t.Touches)-i), "thing", "things"), typed(c.dir), v.Snapshot.Number)
 				break
 			}
 			c.row("touched", map[string]any{"source": src.Name, "volume": where, "path": x.Path, "inode": x.Inode, "what": x.What, "bytes": x.Bytes, "off": x.Off},
