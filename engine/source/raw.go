@@ -28,22 +28,23 @@ func (l *linear) Try(ctx context.Context, buf []byte, r passes.Read) (passes.Res
 	res, errno, err := tryPieces(ctx, l.r, buf, r, nil)
 	if errno != 0 {
 		l.calm()
-		if l.alive != nil {
-			if gone := l.alive(); gone != nil {
-				res.Bad, errno, err = 0, 0, gone
-			}
-		}
 	}
-	if errors.Is(err, ErrShort) && l.alive != nil {
-		// The kernel sets a device's size to 0 when it loses it: reads then end as at the end of a file.
-		if gone := l.alive(); gone != nil {
-			err = gone
-		}
+	if gone := l.whyGone(errno, err); gone != nil {
+		res.Bad, errno, err = 0, 0, gone
 	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("read %s at byte %d: %w", l.info.Path, r.Off, err)
 	}
 	return res, errno, err
+}
+
+// whyGone asks, after a read that failed, whether the device is still there. The kernel sets its size to 0 when it loses it: reads then
+// end as at the end of a file.
+func (l *linear) whyGone(errno unix.Errno, err error) error {
+	if l.alive == nil || errno == 0 && !errors.Is(err, ErrShort) {
+		return nil
+	}
+	return l.alive()
 }
 
 // tryPieces reads piece by piece up to the first that fails or is slow. done, if set, is called after every good piece.

@@ -121,11 +121,11 @@ func (r *reader) Try(ctx context.Context, buf []byte, rd passes.Read) (res passe
 	case res.Good > 0 || errno != 0:
 		r.hangs = 0
 	}
-	if errno != 0 {
-		if a, ok := r.Raw.(interface{ lost() error }); ok {
-			if gone := a.lost(); gone != nil {
-				res.Bad, errno, err = 0, 0, fmt.Errorf("read %s: %w", r.Info().Path, gone)
-			}
+	if a, ok := r.Raw.(interface {
+		whyGone(unix.Errno, error) error
+	}); ok {
+		if gone := a.whyGone(errno, err); gone != nil {
+			res.Bad, errno, err = 0, 0, fmt.Errorf("read %s: %w", r.Info().Path, gone)
 		}
 	}
 	return res, errno, err
@@ -310,12 +310,4 @@ func (r *reader) Close() error {
 	}
 	r.mu.Unlock()
 	return r.Raw.Close()
-}
-
-// lost asks whether the device is still there.
-func (l *linear) lost() error {
-	if l.alive == nil {
-		return nil
-	}
-	return l.alive()
 }

@@ -212,6 +212,41 @@ func TestAReaderThatLies(t *testing.T) {
 	}
 }
 
+// A disk that was pulled: the kernel sets its size to 0, so that reads end as at the end of a file, or fail as on bad ground. It is gone, and
+// nothing of it is bad or short.
+func TestADiskThatWasPulledIsGone(t *testing.T) {
+	for name, no := range map[string]unix.Errno{"the end": 0, "EIO": unix.EIO} {
+		for _, pulled := range []bool{true, false} {
+			a, b := net.Pipe()
+			go func() {
+				receive(b)
+				send(b, message{msgFailed, 512, 512, int64(no)})
+				io.Copy(io.Discard, b)
+			}()
+			l := &linear{info: Info{Path: "/dev/sdx"}, alive: func() error {
+				if pulled {
+					return fmt.Errorf("%w: the kernel no longer has the device", ErrGone)
+				}
+				return nil
+			}}
+			r := &reader{Raw: l, timeout: time.Minute, now: &readerProcess{conn: a, ring: make([]byte, ringSlots*slotSize)}}
+			res, errno, err := r.Try(t.Context(), make([]byte, 1024), passes.Read{Len: 1024, Step: 512})
+			switch {
+			case pulled && (!errors.Is(err, ErrGone) || errno != 0 || res.Bad != 0):
+				t.Errorf("%s, pulled: %+v, %v, %v", name, res, errno, err)
+			case !pulled && errors.Is(err, ErrGone):
+				t.Errorf("%s, and it is there: %v", name, err)
+			case !pulled && no == 0 && !errors.Is(err, ErrShort):
+				t.Errorf("%s, and it is there: %v", name, err)
+			case !pulled && no != 0 && (errno != no || res.Bad != 512):
+				t.Errorf("%s, and it is there: %+v, %v, %v", name, res, errno, err)
+			}
+			a.Close()
+			b.Close()
+		}
+	}
+}
+
 var benchDevice = flag.String("device", "", "block device that BenchmarkReaderProcess reads")
 
 // BenchmarkReaderProcess is what a device gives by way of the ring; the other is what it gives to a reader in this process.
