@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -108,14 +110,35 @@ func runScript(ctx context.Context, here, image, bin string, s script, o options
 	if err := os.WriteFile(filepath.Join(m.job, "lib.sh"), lib, 0o644); err != nil {
 		return nil, err
 	}
+	if err := os.CopyFS(filepath.Join(m.job, "rootfs"), os.DirFS(filepath.Join(here, "../../overlay/rootfs"))); err != nil {
+		return nil, fmt.Errorf("take the overlay along: %w", err)
+	}
 	for _, d := range s.disks {
 		if err := d.make(ctx, filepath.Join(m.run, d.serial+".img")); err != nil {
 			return nil, err
 		}
 	}
+	before, err := m.hashes(s, true)
+	if err != nil {
+		return nil, err
+	}
 	for _, b := range s.boots {
-		if err := m.boot(ctx, s, b, o.timeout); err != nil {
-			return nil, fmt.Errorf("boot %s: %w", b.name, err)
+		for _, b := range b.each(o.times) {
+			if err := m.boot(ctx, s, b, o.timeout); err != nil {
+				return nil, fmt.Errorf("boot %s: %w", b.name, err)
+			}
+		}
+	}
+	after, err := m.hashes(s, true)
+	if err != nil {
+		return nil, err
+	}
+	if before != "" {
+		fmt.Printf("%s, hashes of disks that are only to be read, before and after:\n%s%s", s.name, before, after)
+	}
+	if before != after {
+		if err := appendLine(filepath.Join(m.job, "bad"), "a disk that was only to be read has changed"); err != nil {
+			return nil, err
 		}
 	}
 	text, err := os.ReadFile(filepath.Join(m.job, "bad"))
@@ -163,7 +186,7 @@ func (d disk) make(ctx context.Context, file string) error {
 func (m machine) boot(ctx context.Context, s script, b boot, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for _, name := range []string{"out", "rc", "started"} {
+	for _, name := range []string{"out", "rc", "started", "order"} {
 		if err := os.Remove(filepath.Join(m.job, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -182,15 +205,17 @@ func (m machine) boot(ctx context.Context, s script, b boot, timeout time.Durati
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	why, cut := m.watch(ctx, b, done)
+	why, cut := m.watch(ctx, s, b, done)
 	if why != nil || cut {
 		_ = cmd.Process.Kill() // it may have ended this very moment
 		<-done
 	}
-	fmt.Fprintf(os.Stderr, "vm: %s, boot %s: %s%s\n", s.name, b.name, time.Since(began).Round(time.Second), map[bool]string{true: ", power cut"}[cut])
+	fmt.Fprintf(os.Stderr, "vm: %s, boot %s: %s%s\n", s.name, b.name, time.Since(began).Round(time.Second), map[bool]string{true: fmt.Sprintf(", power cut %s after %s", b.delay.Round(time.Millisecond), b.cut)}[cut])
 	text, rerr := os.ReadFile(filepath.Join(m.job, "out"))
-	if err := os.WriteFile(filepath.Join(m.out, b.name+".out"), text, 0o644); err != nil {
-		return err
+	for _, dir := range []string{m.out, filepath.Join(m.job, "before")} { // what a boot said, for people and for later boots
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, b.name+".out"), text, 0o644)); err != nil {
+			return err
+		}
 	}
 	switch {
 	case why != nil:
@@ -220,11 +245,12 @@ func appendLine(file, line string) error {
 	return errors.Join(err, f.Close())
 }
 
-// watch waits until QEMU ends, the line comes at which the power is cut, or ctx ends. A picture of the console is taken now and then.
-func (m machine) watch(ctx context.Context, b boot, done <-chan error) (why error, cut bool) {
-	tick := time.NewTicker(200 * time.Millisecond)
+// watch waits until QEMU ends, the moment comes at which the power is cut, or ctx ends. A picture of the console is taken now and then.
+func (m machine) watch(ctx context.Context, s script, b boot, done <-chan error) (why error, cut bool) {
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for n := 0; ; n++ {
+	var at time.Time // when the power is cut, once that is known
+	for n := 1; ; n++ {
 		select {
 		case err := <-done:
 			if err != nil {
@@ -236,19 +262,22 @@ func (m machine) watch(ctx context.Context, b boot, done <-chan error) (why erro
 			return context.Cause(ctx), false
 		case <-tick.C:
 		}
-		if b.cut != "" {
+		if b.cut != "" && at.IsZero() {
 			if text, err := os.ReadFile(filepath.Join(m.job, "out")); err == nil && bytes.Contains(text, []byte(b.cut)) {
-				return nil, true
+				at = time.Now().Add(b.delay)
 			}
 		}
-		if n%50 == 49 {
+		if !at.IsZero() && !time.Now().Before(at) {
+			return nil, true
+		}
+		m.orders(s)
+		if n%100 == 0 {
 			m.picture(b.name)
-			m.orders()
 		}
 	}
 }
 
-// picture writes what stands on the screen, as the last of this boot.
+// picture writes what stands on the screen, under that name.
 func (m machine) picture(name string) {
 	ppm := filepath.Join(m.run, "screen.ppm")
 	m.monitor("screendump " + ppm)
@@ -257,25 +286,74 @@ func (m machine) picture(name string) {
 	}
 }
 
-// orders does what the script asks of the host: lines for QEMU's monitor in /job/monitor, such as "device_del dev-D2".
-func (m machine) orders() {
-	file := filepath.Join(m.job, "monitor")
+// orders does what the script asks of the host in /job/order, a line for each: "picture NAME", "hashes", or a line for QEMU's monitor. The file
+// is gone when all is done.
+func (m machine) orders(s script) {
+	file := filepath.Join(m.job, "order")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return
 	}
-	if os.Remove(file) == nil {
-		m.monitor(strings.TrimSpace(string(text)))
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "picture":
+			m.picture(filepath.Base(rest))
+		case "hashes":
+			all, err := m.hashes(s, false)
+			if err != nil {
+				all = err.Error()
+			}
+			_ = os.WriteFile(filepath.Join(m.job, "hashes"), []byte(all), 0o644) // the script sees that it is missing
+		default:
+			m.monitor(line)
+		}
 	}
+	_ = os.Remove(file)
 }
 
+// hashes are those of the disks, as their files are on the host; of all, or of those that only are to be read.
+func (m machine) hashes(s script, same bool) (string, error) {
+	var b strings.Builder
+	for _, d := range s.disks {
+		if same && !slices.Contains(s.same, d.serial) {
+			continue
+		}
+		f, err := os.Open(filepath.Join(m.run, d.serial+".img"))
+		if err != nil {
+			return "", err
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "%s sha256 %x\n", d.serial, h.Sum(nil))
+	}
+	return b.String(), nil
+}
+
+// monitor says a line to QEMU's monitor, and returns when it was done.
 func (m machine) monitor(line string) {
 	c, err := net.DialTimeout("unix", filepath.Join(m.run, "monitor"), time.Second)
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	r := bufio.NewReader(c)
+	prompt := func() {
+		const end = "(qemu) "
+		for seen := ""; !strings.HasSuffix(seen, end); {
+			got, err := r.ReadByte()
+			if err != nil {
+				return
+			}
+			seen = seen[max(0, len(seen)-len(end)):] + string(got)
+		}
+	}
+	prompt()
 	fmt.Fprintln(c, line)
-	_, _ = io.Copy(io.Discard, c) // its prompt; it says nothing else that is needed
+	prompt()
 }

@@ -41,6 +41,7 @@ type options struct {
 	cache   string
 	out     string
 	keep    bool
+	times   int
 	timeout time.Duration
 	args    []string
 }
@@ -52,6 +53,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.cache, "cache", "", "`DIR` for what is built (default: aslrescue/vm in the user's cache folder)")
 	fs.StringVar(&o.out, "out", "", "`DIR` for results (default: results in the cache)")
 	fs.BoolVar(&o.keep, "keep", false, "keep the disks of the run")
+	fs.IntVar(&o.times, "times", 0, "make `N` boots of those that a script repeats (default: as many as it says)")
 	fs.DurationVar(&o.timeout, "timeout", 40*time.Minute, "how long one boot may take with its script")
 	fs.Usage = func() { fmt.Fprint(fs.Output(), usage); fs.PrintDefaults() }
 	if err := fs.Parse(args); err != nil {
@@ -59,6 +61,9 @@ func parse(args []string) (options, error) {
 	}
 	if o.zfs != "2.3" && o.zfs != "2.1" {
 		return o, fmt.Errorf("--zfs %s: want 2.3 or 2.1", o.zfs)
+	}
+	if o.times < 0 {
+		return o, fmt.Errorf("--times %d: want a number", o.times)
 	}
 	if o.args = fs.Args(); len(o.args) == 0 {
 		return o, errors.New("say what to do: build, list, or run SCRIPT")

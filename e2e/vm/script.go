@@ -6,11 +6,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // script is a file of scripts/: a head of lines that begin with "#:", which say what the machine has, and shell that runs in it. A line
@@ -19,6 +21,7 @@ type script struct {
 	name  string
 	about string // its first comment
 	disks []disk
+	same  []string // disks that are the same at the end as they were, by their hashes on the host
 	boots []boot
 }
 
@@ -32,10 +35,28 @@ type disk struct {
 
 // boot is one time that the machine runs.
 type boot struct {
-	name string
-	cut  string // the power is cut when this line stands in the record; empty: it ends by itself
-	hide []string
-	text string
+	name  string
+	cut   string // the power is cut when this line stands in the record; empty: it ends by itself
+	later [2]time.Duration
+	delay time.Duration // how long after that line, of later
+	times int           // how often in a row; 0 is once
+	hide  []string
+	text  string
+}
+
+// each are the boots that this one stands for, each with a name and a moment of its own. times, if not 0, is how many instead of what the
+// script says; a boot that is made once stays one.
+func (b boot) each(times int) []boot {
+	if b.times == 0 {
+		return []boot{b}
+	}
+	all := make([]boot, cmp.Or(times, b.times))
+	for i := range all {
+		all[i] = b
+		all[i].name = fmt.Sprintf("%s-%02d", b.name, i+1)
+		all[i].delay = b.later[0] + rand.N(b.later[1]-b.later[0]+1)
+	}
+	return all
 }
 
 func scripts(here string) ([]script, error) {
@@ -80,13 +101,18 @@ func parseScript(name string, text []byte) (script, error) {
 	if s.about == "" {
 		return s, fmt.Errorf("%s.sh: no comment says what it shows", name)
 	}
+	for _, serial := range s.same {
+		if !slices.ContainsFunc(s.disks, func(d disk) bool { return d.serial == serial }) {
+			return s, fmt.Errorf("%s.sh: there is no disk %s to stay the same", name, serial)
+		}
+	}
 	return s, lines.Err()
 }
 
 func (s *script) directive(words []string) error {
 	b := &s.boots[len(s.boots)-1]
 	if len(words) < 2 {
-		return errors.New("want #: disk, boot, cut or hide, and what")
+		return errors.New("want #: disk, same, boot, cut, later, times or hide, and what")
 	}
 	switch words[0] {
 	case "disk": // disk SERIAL SIZE [ext4] [QEMU-OPTION]
@@ -115,10 +141,30 @@ func (s *script) directive(words []string) error {
 		s.boots = append(s.boots, boot{name: words[1]})
 	case "cut":
 		b.cut = strings.Join(words[1:], " ")
+	case "later": // later MIN MAX: how long after the line of cut
+		if len(words) < 3 {
+			return errors.New("want later MIN MAX")
+		}
+		for i := range b.later {
+			d, err := time.ParseDuration(words[1+i])
+			if err != nil || d < 0 || i > 0 && d < b.later[0] {
+				return fmt.Errorf("later %s %s: want two times, the shorter one first", words[1], words[2])
+			}
+			b.later[i] = d
+		}
+		b.delay = b.later[0]
+	case "times":
+		n, err := strconv.Atoi(words[1])
+		if err != nil || n < 1 {
+			return fmt.Errorf("times %s: want a number", words[1])
+		}
+		b.times = n
+	case "same":
+		s.same = append(s.same, words[1:]...)
 	case "hide": // disks that are not plugged in this time
 		b.hide = append(b.hide, words[1:]...)
 	default:
-		return fmt.Errorf("%q: want disk, boot, cut or hide", words[0])
+		return fmt.Errorf("%q: want disk, same, boot, cut, later, times or hide", words[0])
 	}
 	return nil
 }
@@ -140,7 +186,7 @@ func (s script) command(m machine, b boot) []string {
 	argv := []string{"qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", cmp.Or(m.memory, "1024"),
 		"-display", "none", "-vga", "std", "-no-reboot", "-nic", "none",
 		"-kernel", filepath.Join(m.image, "vmlinux"), "-initrd", filepath.Join(m.image, "initrd.gz"),
-		"-append", "console=tty0 console=ttyS0 nokaslr mitigations=off quiet systemd.show_status=false net.ifnames=0",
+		"-append", "console=tty0 console=ttyS0 nokaslr mitigations=off quiet systemd.show_status=false net.ifnames=0 modprobe.blacklist=bochs",
 		"-serial", "file:" + filepath.Join(m.out, b.name+".console"),
 		"-monitor", "unix:" + filepath.Join(m.run, "monitor") + ",server=on,wait=off",
 		"-virtfs", "local,path=" + m.job + ",mount_tag=job,security_model=none",

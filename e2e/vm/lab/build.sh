@@ -86,7 +86,7 @@ rm -rf "$modules"
 mkdir -p "$modules"
 cp -a "$work/image/lib/modules/$kernel/." "$modules/"
 # What no virtual machine has: 300 MB that would be packed for nothing.
-(cd "$modules/kernel" && rm -rf sound net/{bluetooth,mac80211,wireless,sctp,tipc,netfilter,can} drivers/{gpu,media,net/wireless,net/ethernet,infiniband,bluetooth,iio,hwmon,usb,staging,isdn,thunderbolt,input/misc,mtd,comedi,platform} fs/{ocfs2,gfs2,ceph,nfsd,cifs,ksmbd,f2fs,reiserfs,jfs} || true)
+(cd "$modules/kernel" && find drivers/gpu -name "*.ko*" ! -name "drm*" ! -name "ttm*" ! -name "bochs*" -delete && rm -rf sound net/{bluetooth,mac80211,wireless,sctp,tipc,netfilter,can} drivers/{media,net/wireless,net/ethernet,infiniband,bluetooth,iio,hwmon,usb,staging,isdn,thunderbolt,input/misc,mtd,comedi,platform} fs/{ocfs2,gfs2,ceph,nfsd,cifs,ksmbd,f2fs,reiserfs,jfs} || true)
 mkdir -p "$modules/updates/dkms"
 find "$build/lib/modules/$kernel" "$build/var/lib/dkms" -name '*.ko*' -path '*dkms*' -exec cp -n {} "$modules/updates/dkms/" \;
 depmod -b "$root" "$kernel"

@@ -40,6 +40,13 @@ bad() {
 holds() { grep -qF -- "$2" "$1" || bad "no \"$2\" in $1"; }
 lacks() { ! grep -qF -- "$2" "$1" || bad "\"$2\" in $1"; }
 
+# order LINE…: the host does this, and then order returns: "picture NAME", "hashes" (which come to /job/hashes), or what QEMU's monitor knows.
+order() {
+	printf '%s\n' "$@" >/job/.order
+	mv /job/.order /job/order
+	while [ -e /job/order ]; do sleep 0.1; done
+}
+
 # disk NAME: the device of the disk with that serial.
 disk() { readlink -f "/dev/disk/by-id/virtio-$1"; }
 
