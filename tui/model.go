@@ -39,6 +39,7 @@ type Model struct {
 	every   time.Duration // between two looks at the state
 	left    *screen.Leaving
 	frames  int
+	torn    torn
 }
 
 // Look is how a model looks.
@@ -119,6 +120,8 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, tea.Quit
 	case tea.KeyMsg:
 		return m, m.key(msg)
+	case restMsg:
+		return m, m.rest(msg)
 	}
 	return m, m.all(msg)
 }
@@ -179,6 +182,10 @@ func (m *Model) goTo(s screen.Step) tea.Cmd {
 
 // key routes: what lies over the screen, then what is typed into, then keys that mean the same everywhere, then the screen.
 func (m *Model) key(k tea.KeyMsg) tea.Cmd {
+	k, ok := m.torn.mend(k)
+	if !ok {
+		return nil
+	}
 	m.said = screen.Say{}
 	if k.String() == "ctrl+l" {
 		return tea.ClearScreen
@@ -199,6 +206,14 @@ func (m *Model) key(k tea.KeyMsg) tea.Cmd {
 	if m.screens[m.at].Typing() {
 		return m.screens[m.at].Update(k)
 	}
+	if k.Type == tea.KeyRunes && len(k.Runes) > 1 && !k.Paste {
+		return m.burst(k.Runes)
+	}
+	return m.command(k)
+}
+
+// command is a key that is no text, where nothing lies over the screen.
+func (m *Model) command(k tea.KeyMsg) tea.Cmd {
 	if cmd, ok := m.global(k); ok {
 		return cmd
 	}

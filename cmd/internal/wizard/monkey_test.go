@@ -86,7 +86,7 @@ func monkey(t *testing.T, rnd *rand.Rand, n int) {
 	o := sit(t, seat{shrink: 1024, engine: func(e ask.Engine) ask.Engine { w.Engine = e; return w }})
 	w.o = o
 	all := []string{"n", "n", "n", "b", "up", "down", "down", "enter", " ", " ", "esc", "y", "y", "w", "g", "g", "f", "t", "d", "v", "s", "c", "l", "m", "p", "x", "r", "i", "o", "e", "k", "z", "V", "u", "q", "?", "1", "2", "3", "4", "5", "6", "A", "D",
-		"left", "right", "pgup", "pgdown", "home", "end", "backspace", "delete", "tab", "ctrl+c", "ctrl+l", "f1", "f4", "+", "-", "/", "t", "a", "n", "k", "é", "世", "\x00", "alt+y", "alt+["}
+		"left", "right", "pgup", "pgdown", "home", "end", "backspace", "delete", "tab", "ctrl+c", "ctrl+l", "f1", "f4", "+", "-", "/", "t", "a", "n", "k", "é", "世", "\x00", "alt+y", "alt+[", "nn", "wy", "yy", "by", "nq", "oy", "ey", "[A", "qd", "dd"}
 	font := theme.Builtin()
 	for i := range n {
 		w.last = all[rnd.IntN(len(all))]
