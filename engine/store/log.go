@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -173,15 +174,20 @@ func checkHead(st *state, n uint64, part format.Part) error {
 // openState finds where to begin reading, and reads to the end.
 func openState(ctx context.Context, b Backend, domain string) (*state, error) {
 	newest := uint64(0)
+	var checkpoints []uint64 // those that are listed: a number alone proves nothing of what should stand before it
 	for e, err := range b.List(ctx, "logs/"+domain+"/", "") {
 		if err != nil {
 			return nil, fmt.Errorf("listing the log of domain %q: %w", domain, err)
 		}
 		if n, ok := PartNumber(e.Name); ok {
 			newest = max(newest, n)
+			if n%format.CheckpointEvery == 0 {
+				checkpoints = append(checkpoints, n)
+			}
 		}
 	}
-	for at := newest / format.CheckpointEvery * format.CheckpointEvery; at > 0; at -= format.CheckpointEvery {
+	slices.Sort(checkpoints)
+	for _, at := range slices.Backward(checkpoints) {
 		if st := openAtCheckpoint(ctx, b, domain, at); st != nil {
 			return st, finishOpen(ctx, b, st, newest)
 		}
