@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aslrescue/engine/artifact"
+	"aslrescue/engine/source"
 	"aslrescue/engine/store/format"
 )
 
@@ -25,6 +26,8 @@ type room struct {
 	arenas  int // memory for their compressed forms
 	blocks  int // blocks being filled or on their way to the store
 	readers int // that read blocks back beside the writing; without any it is done at the end
+	disks   int // that are read at the same time by processes of their own
+	ring    int // slots of the ring of each
 }
 
 // readerSize is what reading back takes: a block, and an artifact expanded.
@@ -35,26 +38,36 @@ func readerSize(compress bool) int {
 	return format.BlockSizeMax
 }
 
-// divide spends a budget. What it gives does not change what is stored, only how fast.
-func divide(budget int64, workers int, superBlock int, compress, verify bool) (room, error) {
+// divide spends a budget. What it gives does not change what is stored, only how fast. disks is how many are there to be read by processes of their own.
+func divide(budget int64, workers int, superBlock int, compress, verify bool, disks int) (room, error) {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	const fixed = 40 << 20 // runtime, index cache, log, codecs of one worker
 	left := budget - fixed
 	need := func(r room) int64 {
-		return int64(r.slots+r.arenas)*int64(superBlock) + int64(r.blocks)*format.BlockSizeMax + int64(r.workers-1)*(6<<20) + int64(r.readers)*int64(readerSize(compress))
+		return int64(r.slots+r.arenas)*int64(superBlock) + int64(r.blocks)*format.BlockSizeMax + int64(r.workers-1)*(6<<20) + int64(r.readers)*int64(readerSize(compress)) +
+			int64(r.disks)*(source.ReaderOwn+int64(r.ring)*source.RingSlot)
 	}
 	r := room{workers: 1, slots: 1, blocks: 1}
 	if compress {
 		r.arenas = 1
 	}
+	if disks > 0 {
+		r.disks, r.ring = 1, source.RingMin
+	}
 	if need(r) > left {
 		return r, fmt.Errorf("a memory budget of %d MiB is too small: the least is %d MiB", budget>>20, (need(r)+fixed+1<<20-1)>>20)
 	}
-	for { // give in turn to whoever waits most, as long as it fits
+	few := min(disks, 3) // that are read at a time before any of them is read faster
+	for {                // give in turn to whoever waits most, as long as it fits
 		before := r
 		for _, grow := range []func(*room){
+			func(r *room) { // each holds a super-block, and one is on its way
+				if r.disks < disks {
+					r.disks = min(r.disks+1, max(1, r.slots-1))
+				}
+			},
 			func(r *room) { r.blocks = min(r.blocks+1, 5) },
 			func(r *room) { r.slots = min(r.slots+1, r.workers+3) },
 			func(r *room) { r.workers = min(r.workers+1, workers) },
@@ -64,8 +77,13 @@ func divide(budget int64, workers int, superBlock int, compress, verify bool) (r
 				}
 			},
 			func(r *room) {
-				if verify {
+				if verify && (r.readers == 0 || r.disks >= few) {
 					r.readers = min(r.readers+1, r.workers)
+				}
+			},
+			func(r *room) {
+				if r.disks > 0 && r.disks >= few {
+					r.ring = min(2*r.ring, source.RingMax)
 				}
 			},
 		} {

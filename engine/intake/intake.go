@@ -204,8 +204,17 @@ func prepare(ctx context.Context, s *store.Store, sources []source.Source, o Opt
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
+	disks := 0
+	for _, src := range sources {
+		if source.HasReader(src) {
+			disks++
+		}
+	}
 	var err error
-	r.room, err = divide(o.Budget, o.Workers, int(r.begin.Chunk.SuperBlock), r.compresses(), !o.NoVerify)
+	r.room, err = divide(o.Budget, o.Workers, int(r.begin.Chunk.SuperBlock), r.compresses(), !o.NoVerify, disks)
+	for _, src := range sources {
+		source.SetRing(src, r.room.ring)
+	}
 	return r, err
 }
 
@@ -324,7 +333,7 @@ func (r *runner) round(ctx context.Context, n int, rep *Report) error {
 		}
 	}
 	fed := make(chan *unit, r.room.slots+1) // in order, to the sequencer
-	work := make(chan *unit)                // to whichever worker is free
+	work := make(chan *unit, r.room.slots)  // to whichever worker is free; a disk does not wait until one is
 	packing := make(chan *unit, r.room.slots+1)
 	squeeze := make(chan *unit)
 	seal := make(chan *blockJob)
@@ -488,16 +497,24 @@ func (r *runner) feed(ctx context.Context, round int, fed, work chan<- *unit) er
 func (r *runner) enqueue(queues [][]int, i int) [][]int {
 	info := r.sources[i].Info()
 	alone := r.lane[i] != nil && info.Kind == source.Device
+	devices, last := 0, len(queues)-1
 	for k, queue := range queues {
 		first := r.sources[queue[0]].Info()
 		device := r.lane[queue[0]] != nil && first.Kind == source.Device
+		if device && source.HasReader(r.sources[queue[0]]) {
+			devices++
+			if alone {
+				last = k
+			}
+		}
 		if alone == device && (!alone || info.Serial != "" && info.Serial == first.Serial && info.Model == first.Model) {
 			queues[k] = append(queue, i)
 			return queues
 		}
 	}
-	if most := max(1, r.room.slots-1); len(queues) >= most { // each holds a super-block
-		queues[len(queues)-1] = append(queues[len(queues)-1], i)
+	full := len(queues) >= max(1, r.room.slots-1) // each holds a super-block
+	if full || alone && source.HasReader(r.sources[i]) && devices >= r.room.disks {
+		queues[last] = append(queues[last], i)
 		return queues
 	}
 	return append(queues, []int{i})
@@ -507,6 +524,9 @@ func (r *runner) enqueue(queues [][]int, i int) [][]int {
 func (r *runner) feedQueue(f feeder, round int, queue []int) error {
 	for _, i := range queue {
 		err := r.feedSource(&f, round, i, r.sources[i], &r.point.State[i])
+		if l := r.lane[i]; len(queue) > 1 || l != nil && l.finished {
+			source.Rest(r.sources[i]) // its memory is for the next
+		}
 		switch {
 		case errors.Is(err, errStop) && r.stop.Err() != nil:
 			r.stopped.Store(true)

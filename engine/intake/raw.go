@@ -299,7 +299,7 @@ func (f *feeder) read(l *lane, r passes.Read) error {
 		l.have, l.fresh = addSpan(l.have, good), addSpan(l.fresh, good)
 	}
 	l.pl.Done(res)
-	l.measure(res.Good, time.Since(began))
+	l.measure(res.Good, max(time.Since(began), res.Took)) // what was read ahead took its time before
 	if res.Bad > 0 {
 		bad := fail{off: good.End, n: res.Bad, errno: errno}
 		if r.Back {
@@ -343,13 +343,28 @@ func (l *lane) shorten(r passes.Read) passes.Read {
 	for r.Step > passes.MinCluster && int64(r.Step) > most {
 		r.Step /= 2
 	}
+	if l.rate.rate > 0 {
+		r.Ahead = 0
+	}
 	if r.Len <= most {
 		return r
 	}
+	// It ends where a piece ends: no sector is read in two parts, and what is read ahead of the next turn is what that asks for.
+	step := int64(r.Step)
+	all := r.Len
 	if r.Back {
-		r.Off += r.Len - most
+		end := r.Off + r.Len
+		r.Len = min(all, end-(end-most+step-1)/step*step)
+		if r.Len <= 0 {
+			_, r.Len = r.Piece(0)
+		}
+		r.Off = end - r.Len
+	} else if r.Len = min(all, (r.Off+most)/step*step-r.Off); r.Len <= 0 {
+		_, r.Len = r.Piece(0)
 	}
-	r.Len = most
+	if r.Ahead > 0 {
+		r.Ahead += all - r.Len
+	}
 	return r
 }
 

@@ -29,6 +29,9 @@ func (r *runner) distrust(ctx context.Context) error {
 		} else {
 			same, err = r.sample(ctx, src, st.Map)
 		}
+		if len(r.sources) > 1 {
+			source.Rest(src) // whose turn it is, is not decided yet
+		}
 		if err != nil {
 			return fmt.Errorf("comparing %s with what was sealed of it: %w", src.Info().Path, err)
 		}

@@ -21,6 +21,9 @@ type continued struct {
 // Continued takes from image what m calls finished, and reads the rest from raw.
 func Continued(raw Raw, m *mapfile.Map, image io.ReaderAt) Raw { return &continued{raw, m, image} }
 
+// Under is what is read.
+func (c *continued) Under() Source { return c.Raw }
+
 // Begun is what was known of the device before: what is finished is to be taken, not to be read.
 func (c *continued) Begun() *mapfile.Map { return c.m }
 
@@ -83,6 +86,6 @@ func (c *continued) part(r passes.Read, done int64) passes.Read {
 			break
 		}
 	}
-	r.Off, r.Len = lo, hi-lo
+	r.Off, r.Len, r.Ahead = lo, hi-lo, 0
 	return r
 }

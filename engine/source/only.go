@@ -43,6 +43,9 @@ type only struct {
 	why    string
 }
 
+// Under is what a part is read of.
+func (o *only) Under() Source { return o.Linear }
+
 func (o *only) LeftOut() string { return o.why }
 
 func (o *only) Wanted() []Stretch { return o.wanted }

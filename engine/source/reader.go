@@ -21,26 +21,35 @@ import (
 // the engine sends it what to read over a socket, it reads into a ring of shared memory and says which slot holds what. A slot is
 // used again only when its bytes were taken out. A process that does not answer is given up together with its ring, of which
 // nothing is looked at again: a transfer that comes late changes no byte that counts.
+//
+// While the engine is busy with what it got, the process reads on into free slots, in pieces of the same size, as far as the planner would anyway;
+// it stops at the first piece that fails or is slow, and keeps that answer for when it is asked. So a disk does not wait between two
+// requests, and no place is tried that would not have been, or twice.
 
+const slotSize = 1 << 20 // bytes; no piece is larger
+
+// What a reader takes of memory: RingMin to RingMax slots of a MiB, and as much as the process has for itself; bytes.
 const (
-	ringSlots = 8
-	slotSize  = 1 << 20 // bytes; no piece is larger
+	RingMin   = 2
+	RingMax   = 8
+	RingSlot  = slotSize
+	ReaderOwn = 8 << 20
 )
 
-// Messages: five numbers of 64 bits.
+// Messages: six numbers of 64 bits.
 const (
 	msgReady  = iota // reader: the device is open; sector, size, 0 or the landlock level
-	msgRead          // engine: offset, length, step and direction, patience
+	msgRead          // engine: offset, length, step and direction, patience, how much to read ahead
 	msgPiece         // reader: offset, length, slot, time taken
 	msgFailed        // reader: offset, length, errno (0: the source ended)
 	msgEnd           // reader: all is read, or what came last was slow
 	msgTaken         // engine: a slot may be used again
 )
 
-type message [5]int64
+type message [6]int64
 
 func send(c io.Writer, m message) error {
-	var b [40]byte
+	var b [8 * len(message{})]byte
 	for i, v := range m {
 		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
 	}
@@ -49,7 +58,7 @@ func send(c io.Writer, m message) error {
 }
 
 func receive(c io.Reader) (m message, err error) {
-	var b [40]byte
+	var b [8 * len(message{})]byte
 	n, err := c.Read(b[:])
 	if err == nil && n != len(b) {
 		err = io.ErrUnexpectedEOF
@@ -71,6 +80,7 @@ type reader struct {
 	Raw
 	command func(path string) *exec.Cmd // starts the process; descriptors 3 and 4 of it are added
 	timeout time.Duration
+	slots   int // of the ring of the next process
 
 	mu    sync.Mutex
 	now   *readerProcess // nil where there is none
@@ -90,7 +100,50 @@ func InProcess(raw Raw, command func(path string) *exec.Cmd, timeout time.Durati
 	if timeout <= 0 {
 		timeout = DefaultReadTimeout
 	}
-	return &reader{Raw: raw, command: command, timeout: timeout}
+	return &reader{Raw: raw, command: command, timeout: timeout, slots: RingMax}
+}
+
+// readerOf gives the process that reads a source; nil where none does.
+func readerOf(src Source) *reader {
+	for {
+		switch s := src.(type) {
+		case *reader:
+			return s
+		case interface{ Under() Source }: // reads by way of another
+			src = s.Under()
+		default:
+			return nil
+		}
+	}
+}
+
+// HasReader tells whether a source is read by a process of its own.
+func HasReader(src Source) bool { return readerOf(src) != nil }
+
+// SetRing says how many slots the ring of such a process may have. It holds for the next that is started.
+func SetRing(src Source, slots int) {
+	if r := readerOf(src); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.slots = max(RingMin, min(slots, RingMax))
+	}
+}
+
+// Rest ends the process that reads a source. The next that is asked of the source starts another.
+func Rest(src Source) {
+	if r := readerOf(src); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.end()
+	}
+}
+
+// end lets the process end, as it does when its socket is closed.
+func (r *reader) end() {
+	if r.now != nil {
+		r.now.drop()
+		r.now = nil
+	}
 }
 
 // Try is as Raw says.
@@ -146,7 +199,7 @@ func (r *reader) ask(ctx context.Context, p *readerProcess, buf []byte, rd passe
 	if rd.Back {
 		step = -step
 	}
-	if err := send(p.conn, message{msgRead, rd.Off, rd.Len, step, int64(rd.Patience)}); err != nil {
+	if err := send(p.conn, message{msgRead, rd.Off, rd.Len, step, int64(rd.Patience), rd.Ahead}); err != nil {
 		return res, 0, errDied
 	}
 	for {
@@ -166,7 +219,7 @@ func (r *reader) ask(ctx context.Context, p *readerProcess, buf []byte, rd passe
 		switch m[0] {
 		case msgPiece:
 			off, n, slot := m[1]-rd.Off, m[2], m[3]
-			if off < 0 || n < 0 || n > slotSize || off+n > rd.Len || slot < 0 || slot >= ringSlots {
+			if off < 0 || n < 0 || n > slotSize || off+n > rd.Len || slot < 0 || slot >= int64(len(p.ring)/slotSize) {
 				return res, 0, errDied // it is not itself any more
 			}
 			copy(buf[off:off+n], p.ring[slot*slotSize:])
@@ -205,7 +258,7 @@ func (r *reader) start(ctx context.Context) (*readerProcess, error) {
 	}
 	mem := os.NewFile(uintptr(fd), "ring")
 	defer mem.Close() // both sides have it mapped
-	if err := mem.Truncate(ringSlots * slotSize); err != nil {
+	if err := mem.Truncate(int64(r.slots) * slotSize); err != nil {
 		return fail(err)
 	}
 	if _, err := unix.FcntlInt(mem.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
@@ -224,7 +277,7 @@ func (r *reader) start(ctx context.Context) (*readerProcess, error) {
 	}
 	p := &readerProcess{conn: conn, cmd: r.command(r.Info().Path)}
 	p.cmd.ExtraFiles = []*os.File{theirs, mem}
-	if p.ring, err = unix.Mmap(fd, 0, ringSlots*slotSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+	if p.ring, err = unix.Mmap(fd, 0, r.slots*slotSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		conn.Close()
 		return fail(err)
 	}
@@ -303,11 +356,6 @@ func (a readerAt) ReadAt(p []byte, off int64) (int, error) {
 
 // Close ends the process and closes the device.
 func (r *reader) Close() error {
-	r.mu.Lock()
-	if r.now != nil {
-		r.now.drop() // it ends when its socket does
-		r.now = nil
-	}
-	r.mu.Unlock()
+	Rest(r)
 	return r.Raw.Close()
 }

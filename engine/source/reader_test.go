@@ -194,7 +194,7 @@ func escape() int {
 // TestAReaderThatLies: what comes from a reader is checked, and a slot that it may not use again is not taken back.
 func TestAReaderThatLies(t *testing.T) {
 	for name, m := range map[string]message{
-		"offset": {msgPiece, -5, 512, 0, 0}, "length": {msgPiece, 0, 2 << 20, 0, 0}, "slot": {msgPiece, 0, 512, ringSlots, 0}, "beyond": {msgPiece, 1024, 512, 0, 0},
+		"offset": {msgPiece, -5, 512, 0, 0}, "length": {msgPiece, 0, 2 << 20, 0, 0}, "slot": {msgPiece, 0, 512, RingMax, 0}, "beyond": {msgPiece, 1024, 512, 0, 0},
 	} {
 		a, b := net.Pipe()
 		go func() {
@@ -203,7 +203,7 @@ func TestAReaderThatLies(t *testing.T) {
 			io.Copy(io.Discard, b)
 		}()
 		r := &reader{timeout: time.Minute}
-		p := &readerProcess{conn: a, ring: make([]byte, ringSlots*slotSize)}
+		p := &readerProcess{conn: a, ring: make([]byte, RingMax*slotSize)}
 		if _, _, err := r.ask(t.Context(), p, make([]byte, 1024), passes.Read{Len: 1024, Step: 512}); !errors.Is(err, errDied) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -229,7 +229,7 @@ func TestADiskThatWasPulledIsGone(t *testing.T) {
 				}
 				return nil
 			}}
-			r := &reader{Raw: l, timeout: time.Minute, now: &readerProcess{conn: a, ring: make([]byte, ringSlots*slotSize)}}
+			r := &reader{Raw: l, timeout: time.Minute, now: &readerProcess{conn: a, ring: make([]byte, RingMax*slotSize)}}
 			res, errno, err := r.Try(t.Context(), make([]byte, 1024), passes.Read{Len: 1024, Step: 512})
 			switch {
 			case pulled && (!errors.Is(err, ErrGone) || errno != 0 || res.Bad != 0):

@@ -138,6 +138,9 @@ type linear struct {
 	skipped atomic.Bool
 }
 
+// Under is what is measured.
+func (l *linear) Under() source.Source { return l.Linear }
+
 func (l *linear) Skip() { l.skipped.Store(true) }
 
 func (l *linear) Read(ctx context.Context, buf []byte, off int64) (int, []source.Gap, error) {

@@ -83,6 +83,7 @@ type Read struct {
 	Step     int
 	Back     bool          // from the end
 	Patience time.Duration // a piece that takes longer is slow; 0 is never
+	Ahead    int64         // bytes behind it, in its direction, that are wanted next if all goes well
 }
 
 // Piece gives the next piece where done bytes are read already.
@@ -380,6 +381,9 @@ func (p *Planner) copying() (Read, bool) {
 		r.Step = p.o.Sector
 		off, n := r.Piece(0)
 		r.Off, r.Len = off, n
+	}
+	if r.Ahead = b.Size - r.Len; r.Step == p.o.Sector { // what comes after a landing depends on it
+		r.Ahead = 0
 	}
 	if p.pass <= 2 && p.took > slowDelay && p.read > 0 {
 		r.Patience = time.Duration(float64(p.took) / float64(p.read) * float64(r.Step) * slowFactor)
