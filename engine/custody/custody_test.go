@@ -59,14 +59,14 @@ func TestWitness(t *testing.T) {
 		t.Errorf("counters %+v", got)
 	}
 	stat(4, 32)
-	row := writesRow(format.Writes{Known: true, Writes: 3, Sectors: 24}, writes(disk))
+	row := Written(format.Writes{Known: true, Writes: 3, Sectors: 24}, writes(disk))
 	if row.Good || !strings.Contains(row.Verdict, "1 writes of 8 sectors") {
 		t.Errorf("a write was seen as %+v", row)
 	}
 	if w := writes(root); w.Known || w.Why == "" {
 		t.Errorf("no counters are %+v", w)
 	}
-	if row := writesRow(format.Writes{Why: "gone"}, format.Writes{}); row.Good || !strings.Contains(row.Verdict, "gone") {
+	if row := Written(format.Writes{Why: "gone"}, format.Writes{}); row.Good || !strings.Contains(row.Verdict, "gone") {
 		t.Errorf("%+v", row)
 	}
 	l := listen("/nowhere", append(namesOf(disk, "/dev/sdb1"), "2:0:0:0"))

@@ -502,11 +502,12 @@ func (sr *SourceReport) evidence(ev *format.Evidence) {
 	sr.Device, sr.Machine, sr.Messages, sr.NoLines = ev.Device, ev.Machine, ev.Messages, ev.MessagesWhy
 	sr.More = ev.MessagesAll - int64(len(ev.Messages))
 	sr.Began, sr.Ended = &ev.Began, &ev.Ended
-	sr.Writes = writesRow(ev.WritesBegin, ev.WritesEnd)
+	sr.Writes = Written(ev.WritesBegin, ev.WritesEnd)
 	sr.Smart = smartRows(ev.SmartBegin, ev.SmartEnd)
 }
 
-func writesRow(a, b format.Writes) *WritesRow {
+// Written tells from the counters at the beginning and at the end whether a disk was written to.
+func Written(a, b format.Writes) *WritesRow {
 	w := &WritesRow{Begin: a, End: b}
 	switch {
 	case !a.Known || !b.Known:

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"aslrescue/engine/custody"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
@@ -35,7 +37,7 @@ type Options struct {
 	Room    func() (free int64, known bool)
 	Next    func(*intake.Report, error) (why string, next []string) // what a person is told to do after it
 	// After, if not nil, is what else belongs to the job once it is sealed, such as verifying the whole store.
-	After func(ctx context.Context, tell func(event.Event)) error
+	After func(ctx context.Context, rep *intake.Report, tell func(event.Event)) error
 }
 
 // Job is an intake.
@@ -55,6 +57,7 @@ type Job struct {
 	stop     context.CancelFunc // of the present run
 	want     ask.Verb           // what the present run was stopped for
 	goOn     chan struct{}
+	heard    map[int]*format.Evidence // of the last run, by source
 	rep      *intake.Report
 	err      error
 }
@@ -97,7 +100,7 @@ func (j *Job) run(ctx context.Context) {
 			continue
 		}
 		if err == nil && j.o.After != nil {
-			err = j.o.After(ctx, j.event)
+			err = j.o.After(ctx, rep, j.event)
 		}
 		j.end(rep, err)
 		return
@@ -133,6 +136,10 @@ func (j *Job) once(ctx context.Context, resume *format.ID) (*intake.Report, erro
 	j.mu.Unlock()
 	o := j.o.Intake
 	o.Stop, o.Resume = stop, resume
+	if o.Witness != nil {
+		j.heard = map[int]*format.Evidence{}
+		o.Witness = listener{o.Witness, j.heard}
+	}
 	queue := event.NewQueue(1024) // who looks on must hold up nobody
 	var told sync.WaitGroup
 	told.Go(func() { queue.Run(j.event) })
@@ -141,6 +148,39 @@ func (j *Job) once(ctx context.Context, resume *format.ID) (*intake.Report, erro
 	queue.Close()
 	told.Wait()
 	return rep, err
+}
+
+// listener hears what a witness tells at the end, for the report.
+type listener struct {
+	intake.Witness
+	heard map[int]*format.Evidence
+}
+
+func (l listener) End(ctx context.Context, i int) *format.Evidence {
+	ev := l.Witness.End(ctx, i)
+	if ev != nil {
+		l.heard[i] = ev
+	}
+	return ev
+}
+
+// written says what the kernel's counters say of the source disks; empty where there is none among the sources.
+func (j *Job) written() string {
+	var bad []string
+	for i, s := range j.o.Plan.Sources {
+		if ev := j.heard[i]; ev != nil {
+			if w := custody.Written(ev.WritesBegin, ev.WritesEnd); !w.Good {
+				bad = append(bad, s.Name+": "+w.Verdict)
+			}
+		}
+	}
+	switch {
+	case len(j.heard) == 0:
+		return ""
+	case len(bad) > 0:
+		return strings.Join(bad, "; ")
+	}
+	return "0 bytes"
 }
 
 func (j *Job) event(e event.Event) {
@@ -272,6 +312,7 @@ func (j *Job) end(rep *intake.Report, err error) {
 			for i := range m.Sources {
 				r.Sources = append(r.Sources, j.row(&m.Sources[i]))
 			}
+			r.Written = j.written()
 		}
 	}
 	if errors.Is(err, intake.ErrStopped) || errors.Is(err, context.Canceled) {

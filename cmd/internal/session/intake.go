@@ -615,7 +615,7 @@ func endings() []os.Signal {
 	return all
 }
 
-func (j *intakeJob) verifyAll(ctx context.Context, tell func(event.Event)) error {
+func (j *intakeJob) verifyAll(ctx context.Context, _ *intake.Report, tell func(event.Event)) error {
 	ids := j.store.Blocks()
 	bad, err := j.store.VerifyBlocks(ctx, ids, 0, func(done, total, bad int64) { tell(event.VerifyProgress{Done: done, Total: total, Bad: bad}) })
 	if err != nil {

@@ -346,6 +346,38 @@ func TestAnIntakeFromPlanToReportThroughTheSocket(t *testing.T) {
 	}
 }
 
+// Where the config wants it, the dataset gets a snapshot of ZFS after a sealed one of ours, from the wizard as from batch.
+func TestTheConfigsSnapshotsOfZFSAreMadeHereToo(t *testing.T) {
+	for _, want := range []string{"yes", "no"} {
+		r := newLiveRun(t)
+		r.live.o.Config.ZFSSnapshots = want
+		f := r.face("tty1")
+		o := r.offer(f, "writable")
+		if _, err := f.Answer(r.ctx(), ask.Answer{Hash: o.Hash, Yes: true, Word: "tank"}); err != nil {
+			t.Fatal(err)
+		}
+		src := filepath.Join(r.dir, "disk.img")
+		if err := os.WriteFile(src, []byte("what was on the disk\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p, err := f.MakePlan(r.ctx(), ask.Want{Place: filepath.Join(r.dir, "mnt"), Sources: []string{src}, Verify: "all"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Start(r.ctx(), p.Hash); err != nil {
+			t.Fatal(err)
+		}
+		st := r.until(f, "the report", func(st ask.State) bool { return st.Job.Report != nil })
+		if st.Job.Report.Result != event.Complete {
+			t.Errorf("the report is %+v", st.Job.Report)
+		}
+		made := strings.Contains(strings.Join(r.rig.did, "\n"), "snapshot tank/asl@asl-rescue-domain-0000000001")
+		if made != (want == "yes") || made != said(st, "ZFS snapshot tank/asl@asl-rescue-domain-0000000001") {
+			t.Errorf("zfs-snapshots %s: it did %v", want, r.rig.did)
+		}
+	}
+}
+
 // A folder on a disk that does not answer is given up.
 func TestAFolderThatDoesNotAnswerIsSlow(t *testing.T) {
 	began := time.Now()

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"aslrescue/backends/zfs"
 	"aslrescue/cmd/internal/job"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/event"
@@ -99,6 +100,9 @@ func (l *Live) begin(p livePlan) (_ *liveWork, err error) {
 		o.Plan, o.Meter, o.Now, o.Say, o.Tell = p.shown, meter, l.o.Now, l.say, nil // what it says comes by Say
 		o.Room = func() (int64, bool) { return room(p.plan.Store) }
 		o.Next = func(rep *intake.Report, err error) (string, []string) { return "", nextAfter(p.plan.Store, rep, err) }
+		if at := l.datasetAt(j.dir); at != nil && l.o.Config != nil && l.o.Config.ZFSSnapshots == "yes" {
+			o.After = l.andSnapshot(at, j.store.Domain(), o.After)
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -107,6 +111,25 @@ func (l *Live) begin(p livePlan) (_ *liveWork, err error) {
 	w.job = work
 	return w, nil
 }
+
+// andSnapshot is what is done after an intake, and then a snapshot of ZFS.
+func (l *Live) andSnapshot(at *zfs.Attached, domain string, after afterwards) afterwards {
+	return func(ctx context.Context, rep *intake.Report, tell func(event.Event)) error {
+		if after != nil {
+			if err := after(ctx, rep, tell); err != nil {
+				return err
+			}
+		}
+		text, err := snapshotToo(at, domain, rep.Snapshot.Number)
+		if err == nil {
+			l.say(event.Info, "", text)
+		}
+		return err
+	}
+}
+
+// afterwards is what belongs to a job once it is sealed.
+type afterwards = func(context.Context, *intake.Report, func(event.Event)) error
 
 func (w *liveWork) later(f func()) { w.open = append(w.open, f) }
 

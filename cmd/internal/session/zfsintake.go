@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"aslrescue/backends/zfs"
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
@@ -58,14 +59,23 @@ func (j *intakeJob) onPool(ctx context.Context) (res report.Result) {
 	}
 	res = j.intoStore(ctx)
 	if n := j.sealed; n > 0 && j.snapshots && (res.Word == event.Complete || res.Word == event.CompleteWithGaps) {
-		name := fmt.Sprintf("asl-%s-%010d", j.store.Domain(), n)
-		if err := at.Snapshot(name); err != nil {
-			res.Err = both(res.Err, poolError(err))
+		text, err := snapshotToo(at, j.store.Domain(), n)
+		if err != nil {
+			res.Err = both(res.Err, err)
 		} else {
-			j.say("ZFS snapshot %s@%s", at.Dataset.Name, name)
+			j.say("%s", text)
 		}
 	}
 	return res
+}
+
+// snapshotToo gives the dataset a snapshot of ZFS after a sealed one of ours, and says so.
+func snapshotToo(at *zfs.Attached, domain string, n uint64) (string, error) {
+	name := fmt.Sprintf("asl-%s-%010d", domain, n)
+	if err := at.Snapshot(name); err != nil {
+		return "", poolError(err)
+	}
+	return fmt.Sprintf("ZFS snapshot %s@%s", at.Dataset.Name, name), nil
 }
 
 // both keeps the first error, which decides the exit code, and says the other too.
