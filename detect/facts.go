@@ -99,6 +99,7 @@ type Console struct {
 	Cols int         `json:"cols,omitempty"`
 	Rows int         `json:"rows,omitempty"`
 	UTF8 bool        `json:"utf8,omitempty"`
+	Keys string      `json:"keys,omitempty"` // the keyboard's layout, where something says it
 }
 
 // Memory is in bytes.

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -42,6 +43,11 @@ func (j *judge) console() []Row {
 	if c.Cols > 0 && c.Rows > 0 {
 		found += fmt.Sprintf(", %dx%d", c.Cols, c.Rows)
 	}
+	room := "The wizard has the room it wants."
+	if c.Keys != "" {
+		found += ", keyboard " + Printable(c.Keys)
+		room += " Where letters come out wrong, loadkeys in a shell (Alt+F2) loads another layout."
+	}
 	switch {
 	case c.Kind == NoTTY:
 		return info(found, "There is no screen: only --batch works here.")
@@ -52,7 +58,20 @@ func (j *judge) console() []Row {
 	case c.Cols < 80 || c.Rows < 24:
 		return info(found, "The wizard leaves things out below 80x24.")
 	}
-	return fine(found, "The wizard has the room it wants.")
+	return fine(found, room)
+}
+
+// WithConsole is the decision as it is seen on another console: an engine has none, and each of its faces knows its own.
+func (d Decision) WithConsole(c Console) Decision {
+	i := slices.IndexFunc(d.Rows, func(r Row) bool { return r.ID == "console" })
+	if i < 0 {
+		return d
+	}
+	d.Rows = slices.Clone(d.Rows)
+	row := (&judge{f: &Facts{Console: &c}}).console()[0]
+	row.ID, row.What, row.About = d.Rows[i].ID, d.Rows[i].What, d.Rows[i].About
+	d.Rows[i] = row
+	return d
 }
 
 func (j *judge) rights() []Row {

@@ -51,6 +51,12 @@ type Look struct {
 
 type tickMsg struct{}
 
+// soonMsg is a look at the state out of turn.
+type soonMsg struct{}
+
+// soon is how long after a step was gone to the state is looked at once more: what a key began shows before the next turn, which on a slow line is late.
+const soon = 150 * time.Millisecond
+
 // repaintMsg says that the terminal shows something else than what was drawn.
 type repaintMsg struct{}
 
@@ -69,7 +75,7 @@ func NewModel(s *screen.Shared, l Look) *Model {
 	s.Size = func() (int, int) { return m.w, m.h }
 	m.screens = [screen.Steps]screen.Screen{screen.NewCheck(s), screen.NewApprove(s), screen.NewSources(s), screen.NewPlan(s), screen.NewIntake(s), screen.NewReport(s), screen.NewAdmin(s), screen.NewDebug(s)}
 	m.seen[screen.AtCheck] = true
-	s.State = s.Engine.State()
+	s.State = m.own(s.Engine.State())
 	if ph := s.State.Job.Phase; ph != ask.Idle { // it was left, or another console began: the same screen again
 		m.resume(ph)
 	}
@@ -84,7 +90,12 @@ func (m *Model) resume(ph ask.Phase) {
 	for i := range m.at + 1 {
 		m.seen[i] = true
 	}
-	m.s.Place = m.s.State.Job.Plan.Place
+	m.adopt()
+}
+
+// adopt takes what is done for what was chosen here.
+func (m *Model) adopt() {
+	m.s.Place, m.s.Picked = m.s.State.Job.Plan.Place, nil
 	for _, src := range m.s.State.Job.Plan.Sources {
 		m.s.Picked = append(m.s.Picked, src.Path)
 	}
@@ -107,8 +118,10 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, tea.ClearScreen
 	case tickMsg:
 		return m, tea.Batch(m.state(m.s.Engine.State()), m.tick())
+	case soonMsg:
+		return m, m.state(m.s.Engine.State())
 	case screen.Go:
-		return m, m.goTo(msg.Step)
+		return m, tea.Batch(m.goTo(msg.Step), m.s.After(soon, soonMsg{}))
 	case screen.Show:
 		m.over, m.said = msg.Over, screen.Say{}
 		return m, nil
@@ -147,21 +160,52 @@ func (m *Model) all(msg tea.Msg) tea.Cmd {
 
 // state takes in how things are now.
 func (m *Model) state(st ask.State) tea.Cmd {
-	was := m.s.State.Job.Phase
-	m.s.State = st
-	cmd := m.all(screen.StateMsg{State: st})
+	was, lost := m.s.State.Job.Phase, m.s.State.Lost
+	m.s.State = m.own(st)
+	cmd := m.all(screen.StateMsg{State: m.s.State})
 	switch now := st.Job.Phase; {
+	case lost != "" && st.Lost == "":
+		cmd = tea.Batch(cmd, m.found(was, now))
 	case was == now:
 	case now == ask.Ended && m.at == screen.AtIntake:
 		cmd = tea.Batch(cmd, m.goTo(screen.AtReport))
 	case was == ask.Idle && now != ask.Idle && m.at < screen.AtIntake: // started here, or at another console
 		m.seen[screen.AtPlan] = true
+		m.adopt()
 		cmd = tea.Batch(cmd, m.goTo(screen.AtIntake))
 	}
 	return cmd
 }
 
+// own puts in what only a face knows: the console that it is on.
+func (m *Model) own(st ask.State) ask.State {
+	if c := m.s.Console; c != nil {
+		st.Look.Decision = st.Look.Decision.WithConsole(*c)
+	}
+	return st
+}
+
+// found says that there is an engine again after one was lost, and goes to where its work can go on.
+func (m *Model) found(was, now ask.Phase) tea.Cmd {
+	say := func(text string) tea.Cmd { return func() tea.Msg { return screen.Say{Text: text} } }
+	switch {
+	case now != ask.Idle:
+		return say("The engine answers again.")
+	case was == ask.Idle || was == ask.Ended:
+		return say("Another engine was started; it looks at this machine anew.")
+	}
+	m.s.Begun = false
+	text := say("Another engine was started. What was read is safe: Enter on the intake goes on with it.")
+	if m.at != screen.AtIntake {
+		return text
+	}
+	return tea.Sequence(m.goTo(screen.AtSources), text)
+}
+
 func (m *Model) resize(msg tea.WindowSizeMsg) {
+	if m.s.Console != nil {
+		m.s.Console.Cols, m.s.Console.Rows = msg.Width, msg.Height
+	}
 	m.w, m.h = msg.Width, msg.Height
 	if m.w <= 0 || m.h <= 0 {
 		m.w, m.h = fallWidth, fallHeight
@@ -275,7 +319,7 @@ func (m *Model) stopMenu() *screen.Menu {
 	case works && m.s.Detach:
 		menu.Lines = []string{"An intake is running. Stopping is safe: what was read is kept, and the same intake goes on from there."}
 		menu.Rows = []screen.MenuRow{
-			{Key: "d", Does: "leave this screen; the work goes on, asl-intake comes back to it", Do: leave(screen.Detach)},
+			{Key: "d", Does: "leave; the work goes on, and asl-intake comes back to it", Do: leave(screen.Detach)},
 			{Key: "s", Does: "stop the intake, and stay", Do: m.stop},
 		}
 	case works:
@@ -284,7 +328,7 @@ func (m *Model) stopMenu() *screen.Menu {
 	default:
 		menu.Rows = []screen.MenuRow{{Key: "d", Does: "leave the wizard; asl-intake starts it again", Do: leave(screen.ByQuit)}}
 	}
-	menu.Rows = append(menu.Rows, screen.MenuRow{Key: "h", Does: "a shell is at Alt+F2; this screen stays", Do: func() tea.Cmd { return nil }})
+	menu.Rows = append(menu.Rows, screen.MenuRow{Key: "h", Does: "a shell is at Alt+F2; this stays", Do: func() tea.Cmd { return nil }})
 	return menu
 }
 
@@ -394,7 +438,7 @@ func (m *Model) subject() string {
 	s := &m.s.State
 	switch {
 	case s.Lost != "":
-		return "THE ENGINE DOES NOT ANSWER: " + event.Printable(s.Lost)
+		return "THE ENGINE DOES NOT ANSWER"
 	case m.s.Place.Path != "":
 		return "to " + event.Printable(m.s.Place.Path) + "   sources READ ONLY"
 	}
@@ -458,7 +502,10 @@ func (m *Model) footer(a theme.Area) {
 		all = append(all, keys.Of("help", "?"), keys.Of("leave", "q"))
 	}
 	hint, style := m.screens[m.at].Hint(), theme.Plain
-	if m.over != nil {
+	switch {
+	case m.s.State.Lost != "":
+		hint, style = "The engine does not answer: "+event.Printable(m.s.State.Lost)+".", theme.Warn
+	case m.over != nil:
 		hint = ""
 	}
 	if m.said.Text != "" {

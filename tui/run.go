@@ -14,6 +14,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"aslrescue/detect"
 	"aslrescue/tui/console"
 	"aslrescue/tui/screen"
 	"aslrescue/tui/theme"
@@ -24,6 +25,7 @@ type Options struct {
 	Engine  Engine
 	In, Out *os.File
 	Term    string // as the environment has it
+	Console *detect.Console
 	NoColor bool
 	UTF8    bool
 	ASCII   bool   // asked for
@@ -75,6 +77,7 @@ func Run(ctx context.Context, o Options) (Ended, error) {
 	m := NewModel(s, look)
 	w, h := console.Size(o.Out)
 	m.resize(tea.WindowSizeMsg{Width: w, Height: h})
+	s.Console = o.Console
 	s.Facts = func() []string { return m.facts(o, vt) }
 	p := tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(out), tea.WithAltScreen(), tea.WithoutSignalHandler(), tea.WithoutCatchPanics(), tea.WithFPS(30), tea.WithContext(ctx))
 	prog.Store(p)

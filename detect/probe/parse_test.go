@@ -81,6 +81,17 @@ func TestConsoles(t *testing.T) {
 	}
 }
 
+func TestTheKeyboardIsNamedByWhoAskedForIt(t *testing.T) {
+	for _, c := range [][3]string{
+		{"quiet setkmap=de copytoram", "KEYMAP=fr\n", "de"}, {"rd.vconsole.keymap=ch-de", "", "ch-de"}, {"quiet", "XKBLAYOUT=us\nKEYMAP=\"fr-latin9\"\n", "fr-latin9"},
+		{"quiet", "# KEYMAP\n", ""}, {"keymap=", "", ""},
+	} {
+		if got := layout(c[0], c[1]); got != c[2] {
+			t.Errorf("%q, %q: %q, want %q", c[0], c[1], got, c[2])
+		}
+	}
+}
+
 func TestOverlaysLieWhereTheyAreWritten(t *testing.T) {
 	f := server(t)
 	if s := f.once().Facts.State; s.Medium != detect.RAM || s.FS != "overlay" || s.Disk != "" {

@@ -189,11 +189,29 @@ func console(t Terminal) detect.Console {
 		}
 		name, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 		c.TTY, c.Cols, c.Rows = name, int(ws.Col), int(ws.Row)
-		c.Kind = consoleKind(name, t.SSH)
+		if c.Kind = consoleKind(name, t.SSH); c.Kind == detect.VT {
+			boot, _ := os.ReadFile("/proc/cmdline")
+			conf, _ := os.ReadFile("/etc/vconsole.conf") // neither need be there
+			c.Keys = layout(string(boot), string(conf))
+		}
 		return c
 	}
 	c.Term = ""
 	return c
+}
+
+// layout is the keyboard's, as the boot line or the file of the console says. The kernel knows keys, and no name for them.
+func layout(boot, conf string) string {
+	for _, w := range append(strings.Fields(boot), strings.Fields(conf)...) {
+		name, value, _ := strings.Cut(w, "=")
+		switch strings.ToLower(name) {
+		case "setkmap", "vconsole.keymap", "rd.vconsole.keymap", "keyboard-layouts", "keymap":
+			if value = strings.Trim(value, `"'`); value != "" {
+				return value
+			}
+		}
+	}
+	return ""
 }
 
 func consoleKind(tty string, ssh bool) detect.ConsoleKind {

@@ -61,7 +61,7 @@ func (p *Intake) Hint() string {
 	j := p.job()
 	switch j.Phase {
 	case ask.Idle:
-		return "Nothing was started yet."
+		return p.idle()
 	case ask.Ended:
 		return "It has ended. n shows the report."
 	case ask.Paused:
@@ -76,6 +76,14 @@ func (p *Intake) Hint() string {
 		return "The place is full in about " + event.Duration(coarse(j.Room.FullIn)) + " at this rate; then it stops."
 	}
 	return "Stopping is safe, a power cut too: the same intake goes on from there."
+}
+
+// idle is said while there is no intake, or none is told of yet.
+func (p *Intake) idle() string {
+	if p.s.Begun {
+		return "It begins ..."
+	}
+	return "Nothing was started yet."
 }
 
 // Update is as Screen says.
@@ -202,7 +210,7 @@ func stateOf(j ask.Job, name string) string {
 func (p *Intake) Draw(a theme.Area) {
 	j := p.job()
 	if j.Phase == ask.Idle {
-		a.Put(1, 0, theme.Plain, "Nothing was started yet.")
+		a.Put(1, 0, theme.Plain, p.idle())
 		return
 	}
 	if a.H < 11 || a.W < 60 {

@@ -119,6 +119,7 @@ type Input struct {
 	Head, Ask string
 	field     line
 	OK        func(string) tea.Cmd
+	Left      func() tea.Cmd // after Esc; may be nil
 }
 
 // NewInput begins with a text.
@@ -142,6 +143,9 @@ func (in *Input) Update(m tea.Msg) (bool, tea.Cmd) {
 	if k, ok := m.(tea.KeyMsg); ok {
 		switch k.String() {
 		case "esc":
+			if in.Left != nil {
+				return true, in.Left()
+			}
 			return true, nil
 		case "enter":
 			return true, in.OK(strings.TrimSpace(in.field.Value()))
@@ -403,15 +407,15 @@ func (m *Menu) Title() string { return m.Head }
 // Typing is as Overlay says.
 func (m *Menu) Typing() bool { return false }
 
-// Keys is as Overlay says.
+// Keys is as Overlay says. What each does stands in its row.
 func (m *Menu) Keys() []key.Binding {
-	var out []key.Binding
+	var letters []string
 	for _, r := range m.Rows {
 		if r.Why == "" {
-			out = append(out, keys.Of(r.Does, r.Key))
+			letters = append(letters, r.Key)
 		}
 	}
-	return append(out, keys.Of("close", "esc"))
+	return []key.Binding{key.NewBinding(key.WithKeys(letters...), key.WithHelp(strings.Join(letters, " "), "choose")), keys.Of("close", "esc")}
 }
 
 // Update is as Overlay says.
@@ -434,21 +438,30 @@ func (m *Menu) Update(msg tea.Msg) (bool, tea.Cmd) {
 
 // Draw is as Overlay says.
 func (m *Menu) Draw(a theme.Area) {
-	y := 0
-	for _, l := range m.Lines {
-		y = a.Wrapped(1, y, theme.Plain, l)
+	need := 0
+	for _, r := range m.Rows {
+		need += len(theme.Wrap(r.text(), a.W-4))
 	}
-	if y > 0 && a.H > len(m.Rows)+y {
+	y, room := 0, a.Sub(0, 0, a.W, max(a.H-need, 0)) // what can be chosen is seen whole, and what is said of it as far as there is room
+	for _, l := range m.Lines {
+		y = room.Wrapped(1, y, theme.Plain, l)
+	}
+	if y > 0 && a.H > need+y {
 		y++
 	}
 	for _, r := range m.Rows {
 		a.Put(1, y, theme.Accent, r.Key)
 		s := theme.Plain
-		text := r.Does
 		if r.Why != "" {
-			s, text = theme.Faint, r.Does+": "+r.Why
+			s = theme.Faint
 		}
-		a.Fit(4, y, a.W-4, s, text)
-		y++
+		y = a.Wrapped(4, y, s, r.text())
 	}
+}
+
+func (r MenuRow) text() string {
+	if r.Why != "" {
+		return r.Does + ": " + r.Why
+	}
+	return r.Does
 }

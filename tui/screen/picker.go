@@ -19,7 +19,9 @@ type Picker struct {
 	s     *Shared
 	head  string
 	path  string
-	rows  []ask.DirEntry
+	all   []ask.DirEntry
+	rows  []ask.DirEntry // those that the filter lets through
+	find  string
 	more  int
 	busy  bool
 	err   error
@@ -45,7 +47,7 @@ func NewPicker(s *Shared, head, dir string, take func(string) tea.Cmd) (*Picker,
 func (p *Picker) open(dir string) tea.Cmd {
 	p.asked++
 	n := p.asked
-	p.path, p.rows, p.more, p.busy, p.err, p.list = dir, nil, 0, true, nil, list{}
+	p.path, p.all, p.rows, p.find, p.more, p.busy, p.err, p.list = dir, nil, nil, "", 0, true, nil, list{}
 	return p.s.Do(func(ctx context.Context) tea.Msg {
 		all, err := p.s.Engine.Dir(ctx, dir)
 		return listed{p, n, all, err}
@@ -60,7 +62,7 @@ func (p *Picker) Typing() bool { return false }
 
 // Keys is as Overlay says.
 func (p *Picker) Keys() []key.Binding {
-	return []key.Binding{keys.Of("open", "enter"), keys.Of("use this directory", "u"), keys.Of("up", "b"), keys.Of("type a path", "t"), keys.Of("list again", "r"), keys.Of("close", "esc")}
+	return []key.Binding{keys.Of("open", "enter"), keys.Of("use this directory", "u"), keys.Of("up", "b"), keys.Of("type a path", "t"), keys.Of("list again", "r"), keys.Of("find", "/"), keys.Of("close", "esc")}
 }
 
 // count is the rows: the one that takes this directory, the one that goes up, and what is in it.
@@ -74,17 +76,27 @@ func (p *Picker) Update(m tea.Msg) (bool, tea.Cmd) {
 			p.busy, p.err, p.more = false, m.err, m.all.More
 			for _, e := range m.all.Entries {
 				if e.Dir {
-					p.rows = append(p.rows, e)
+					p.all = append(p.all, e)
 				}
 			}
-			if len(p.rows) > 0 {
-				p.list.at = 2
-			}
+			p.filter("")
 		}
 	case tea.KeyMsg:
 		return p.key(m)
 	}
 	return false, nil
+}
+
+func (p *Picker) filter(text string) {
+	p.find, p.rows, p.list = text, nil, list{}
+	for _, e := range p.all {
+		if has(text, e.Name) {
+			p.rows = append(p.rows, e)
+		}
+	}
+	if len(p.rows) > 0 {
+		p.list.at = 2
+	}
 }
 
 func (p *Picker) key(k tea.KeyMsg) (bool, tea.Cmd) {
@@ -100,6 +112,16 @@ func (p *Picker) key(k tea.KeyMsg) (bool, tea.Cmd) {
 		return false, p.open(path.Dir(p.path))
 	case "r":
 		return false, p.open(p.path)
+	case "/":
+		if p.busy {
+			return false, nil
+		}
+		in := NewInput(p.head, "Show only names with these letters. Empty shows all.", p.find, func(text string) tea.Cmd {
+			p.filter(text)
+			return msg(Show{p})
+		})
+		in.Left = func() tea.Cmd { return msg(Show{p}) }
+		return true, msg(Show{in})
 	case "t":
 		return true, msg(Show{NewInput(p.head, "The whole path of the directory:", p.path, func(text string) tea.Cmd {
 			if !path.IsAbs(text) {
@@ -147,6 +169,8 @@ func (p *Picker) Draw(a theme.Area) {
 		a.Put(2, y, theme.Plain, "reading it ...")
 	case p.err != nil:
 		a.Wrapped(2, y, theme.Bad, errorText(p.err))
+	case len(p.rows) == 0 && p.find != "":
+		a.Put(2, y, theme.Faint, "none has these letters; / changes them")
 	case len(p.rows) == 0:
 		a.Put(2, y, theme.Faint, "no directories in it")
 	case p.more > 0:

@@ -134,6 +134,7 @@ type saved struct {
 func (p *Plan) started(err error) tea.Cmd {
 	switch {
 	case err == nil:
+		p.s.Begun = true
 		return to(AtIntake)
 	case errors.Is(err, ask.ErrChanged):
 		return tea.Sequence(p.make(), msg(Say{Text: "Not started: the machine is not what the plan was made of. Look at the new plan.", Bad: true}))

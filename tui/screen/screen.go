@@ -11,6 +11,7 @@ import (
 	"github.com/charmbracelet/bubbles/key"
 	tea "github.com/charmbracelet/bubbletea"
 
+	"aslrescue/detect"
 	"aslrescue/engine/event"
 	"aslrescue/tui/ask"
 	"aslrescue/tui/keys"
@@ -34,20 +35,22 @@ type Screen interface {
 
 // Shared is what all screens see. One goroutine, that of Update and View, reads and writes it.
 type Shared struct {
-	Engine ask.Engine
-	State  ask.State
-	Place  ask.Place // where the store goes; Path is empty where that is open
-	Picked []string  // what is taken in, in order
-	Label  string
-	Verify string
-	Now    func() time.Time
-	Flush  func()                               // throws away what was typed ahead
-	Crash  func(any, []byte)                    // puts the terminal right, and ends the program
-	Later  func(time.Duration, tea.Msg) tea.Cmd // gives a message after a while; nil is by the clock
-	Arm    time.Duration                        // how long an approval is shown before it can be given
-	Facts  func() []string                      // of the console, for the debug tab
-	Size   func() (w, h int)                    // of the whole screen
-	Detach bool                                 // the work goes on without the wizard
+	Engine  ask.Engine
+	State   ask.State
+	Place   ask.Place // where the store goes; Path is empty where that is open
+	Picked  []string  // what is taken in, in order
+	Label   string
+	Verify  string
+	Now     func() time.Time
+	Flush   func()                               // throws away what was typed ahead
+	Crash   func(any, []byte)                    // puts the terminal right, and ends the program
+	Later   func(time.Duration, tea.Msg) tea.Cmd // gives a message after a while; nil is by the clock
+	Arm     time.Duration                        // how long an approval is shown before it can be given
+	Facts   func() []string                      // of the console, for the debug tab
+	Console *detect.Console                      // that this face is on; nil where it does not know
+	Size    func() (w, h int)                    // of the whole screen
+	Begun   bool                                 // this face began an intake
+	Detach  bool                                 // the work goes on without the wizard
 }
 
 // ctx is the life of what a command asks.

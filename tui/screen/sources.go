@@ -28,6 +28,7 @@ type Sources struct {
 	err        error
 	version    uint64
 	asked      int
+	filter     string // what rows that are shown have in them
 }
 
 type loadedSources struct {
@@ -79,12 +80,21 @@ func (p *Sources) rows() []sourceRow {
 		out = append(out, sourceRow{unfinished: &p.unfinished[i]})
 	}
 	for i := range p.choices {
-		out = append(out, sourceRow{choice: &p.choices[i]})
+		if c := &p.choices[i]; has(p.filter, c.Path, c.Model, c.Serial, c.Label, c.FS, c.Health) {
+			out = append(out, sourceRow{choice: c})
+		}
 	}
 	for _, d := range p.dirs {
-		out = append(out, sourceRow{dir: d})
+		if has(p.filter, d) {
+			out = append(out, sourceRow{dir: d})
+		}
 	}
 	return out
+}
+
+// has tells whether a filter lets something through: it stands in one of its texts, as small or as large letters.
+func has(filter string, texts ...string) bool {
+	return filter == "" || slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(filter)) })
 }
 
 func (p *Sources) row() (sourceRow, bool) {
@@ -101,7 +111,7 @@ func (p *Sources) Keys() []key.Binding {
 	if r, ok := p.row(); ok && r.unfinished != nil {
 		first = keys.Of("go on with it", "enter")
 	}
-	return []key.Binding{first, bindNext("plan it"), keys.Of("details", "enter", "i"), keys.Of("directory", "f"), keys.Of("type a path", "t"), bindBack(), keys.Of("look again", "r")}
+	return []key.Binding{first, bindNext("plan it"), keys.Of("details", "enter", "i"), keys.Of("directory", "f"), keys.Of("type a path", "t"), bindBack(), keys.Of("look again", "r"), keys.Of("find", "/")}
 }
 
 // Hint is as Screen says.
@@ -112,6 +122,8 @@ func (p *Sources) Hint() string {
 		return "Not everything could be listed: " + errorText(p.err)
 	case !p.loaded:
 		return "Asking for disks ..."
+	case p.filter != "":
+		return fmt.Sprintf("Only rows with %q are shown. / and an empty line show all.", p.filter)
 	case ok && r.choice != nil && r.choice.Refused != "":
 		return "Not to be chosen: " + event.Printable(r.choice.Refused) + "."
 	case ok && r.unfinished != nil:
@@ -148,12 +160,12 @@ func (p *Sources) take(m loadedSources) {
 	if r, ok := p.row(); ok {
 		was = r.path()
 	}
-	first := !p.loaded
+	first, more := !p.loaded, len(p.unfinished) == 0 && len(m.unfinished) > 0
 	p.choices, p.unfinished, p.err, p.loaded = m.choices, m.unfinished, m.err, true
 	rows := p.rows()
-	if i := slices.IndexFunc(rows, func(r sourceRow) bool { return r.path() == was }); i >= 0 {
+	if i := slices.IndexFunc(rows, func(r sourceRow) bool { return r.path() == was }); i >= 0 && !more {
 		p.list.at = i
-	} else if first { // the first that can be chosen
+	} else if first || more { // the first that can be chosen
 		p.list.at = max(slices.IndexFunc(rows, func(r sourceRow) bool { return r.unfinished != nil || r.choice != nil && r.choice.Refused == "" }), 0)
 	}
 	p.s.Picked = slices.DeleteFunc(p.s.Picked, func(path string) bool {
@@ -223,6 +235,11 @@ func (p *Sources) key(k tea.KeyMsg) tea.Cmd {
 	case "f":
 		pk, cmd := NewPicker(p.s, "A directory to save", "/mnt", func(path string) tea.Cmd { return msg(addDir(path)) })
 		return tea.Batch(msg(Show{pk}), cmd)
+	case "/":
+		return msg(Show{NewInput("Find", "Show only rows with these letters: of a name, a model, a serial. Empty shows all.", p.filter, func(text string) tea.Cmd {
+			p.filter, p.list.at = text, 0
+			return nil
+		})})
 	case "t":
 		return msg(Show{NewInput("A directory or an image to save", "Its whole path:", "/", func(text string) tea.Cmd { return msg(addDir(text)) })})
 	}
@@ -326,7 +343,10 @@ func (p *Sources) Draw(a theme.Area) {
 	p.list.draw(a.Sub(0, head, a.W, p.page), len(rows), func(l theme.Area, i int, sel bool) { p.draw(l, rows[i], sel, col) })
 	if len(rows) == 0 {
 		text := "asking for disks ..."
-		if p.loaded {
+		switch {
+		case p.loaded && p.filter != "":
+			text = "none has these letters; / changes them"
+		case p.loaded:
 			text = "no disk was found; f picks a directory"
 		}
 		a.Put(2, head, theme.Plain, text)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"aslrescue/detect"
 	"aslrescue/engine/event"
 	"aslrescue/tui/ask"
 	"aslrescue/tui/screen"
@@ -248,4 +249,56 @@ func TestAFolderThatWasPickedIsSeen(t *testing.T) {
 	o.pick("nfs/")
 	o.press("enter", "u")
 	o.sees("(o) /mnt/nfs")
+}
+
+// Long lists are found through: a disk by what stands on its label, a folder by its name. Esc leaves things as they were.
+func TestListsAreSearched(t *testing.T) {
+	o := sit(t, seat{shrink: 64})
+	o.approvePool()
+	o.press("n", "/")
+	o.typeText("e21740-0471")
+	o.press("enter")
+	o.sees("sdc", "Only rows with")
+	if strings.Contains(o.text(), "] sdb ") {
+		t.Errorf("another row is shown:\n%s", o.text())
+	}
+	o.press(" ", "/")
+	o.typeText("zzz")
+	o.press("enter")
+	o.sees("none has these letters")
+	o.press("/", "ctrl+c", "esc") // what is typed into takes all keys
+	o.press("/")
+	for range 20 {
+		o.press("backspace")
+	}
+	o.press("enter")
+	o.sees("[x] sdc", "] sdb")
+	o.press("f", "/")
+	o.typeText("usb")
+	o.press("enter")
+	o.sees("usb/")
+	if strings.Contains(o.text(), "nfs/") {
+		t.Errorf("another folder is shown:\n%s", o.text())
+	}
+	o.press("/", "esc")
+	o.sees("usb/")
+	o.press("/", "backspace", "backspace", "backspace", "enter")
+	o.sees("nfs/", "usb/")
+}
+
+// The row of the console is about the one that this face is on, whatever the engine was given.
+func TestTheConsoleIsTheFacesOwn(t *testing.T) {
+	o := sit(t, seat{shrink: 64})
+	s := *o.shared
+	s.Console = &detect.Console{Kind: detect.Serial, TTY: "/dev/ttyS0", Term: "vt220", Keys: "de"}
+	own := &operator{t: t, e: o.e, shared: &s, m: newModel(&s)}
+	own.size(0, 0)
+	own.wait()
+	own.do(own.m.Init())
+	own.wait()
+	own.sees("serial, /dev/ttyS0, vt220, keyboard de")
+	own.size(100, 30)
+	own.do(own.m.Init())
+	own.wait()
+	own.sees("vt220, 100x30, keyboard de")
 }

@@ -45,6 +45,7 @@ type console struct {
 	slow *os.File // the terminal itself, held open to look at it
 	temp string
 	stop chan struct{} // closed: nobody reads any more
+	baud int           // of a serial line; 0: as fast as it goes
 
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -52,18 +53,33 @@ type console struct {
 
 func on(t testing.TB, size *pty.Winsize, env []string, args ...string) *console {
 	t.Helper()
+	return onLine(t, 0, size, env, args...)
+}
+
+func onLine(t testing.TB, baud int, size *pty.Winsize, env []string, args ...string) *console {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	races := filepath.Join(t.TempDir(), "race") // a report on a terminal that nobody reads would keep the program for ever
-	c := &console{t: t, cmd: exec.Command(exe, args...), temp: t.TempDir(), stop: make(chan struct{})}
+	c := &console{t: t, cmd: exec.Command(exe, args...), temp: t.TempDir(), stop: make(chan struct{}), baud: baud}
 	c.cmd.Env = append([]string{"ASL_TEST_PROGRAM=asl-intake", "LANG=C.UTF-8", "TMPDIR=" + c.temp, "PATH=/usr/bin:/bin", "GORACE=log_path=" + races}, env...)
 	if c.f, c.slow, err = pty.Open(); err != nil {
 		t.Fatal(err)
 	}
 	if err := pty.Setsize(c.f, size); err != nil {
 		t.Fatal(err)
+	}
+	if baud > 0 {
+		m, err := unix.IoctlGetTermios(int(c.slow.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Cflag = m.Cflag&^unix.CBAUD | unix.B9600
+		if err := unix.IoctlSetTermios(int(c.slow.Fd()), unix.TCSETS, m); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = c.slow, c.slow, c.slow
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -85,7 +101,13 @@ func on(t testing.TB, size *pty.Winsize, env []string, args ...string) *console 
 
 func (c *console) read() {
 	b := make([]byte, 4096)
+	if c.baud > 0 {
+		b = b[:c.baud/10/20] // a twentieth of a second, ten bits a byte
+	}
 	for {
+		if c.baud > 0 {
+			time.Sleep(time.Second / 20)
+		}
 		select {
 		case <-c.stop:
 			return
@@ -280,6 +302,37 @@ func TestOddTerminalsAreServed(t *testing.T) {
 	}
 	if m := regexp.MustCompile(`\x1b\[[0-9;]*(3|4|9)[0-7]m`).FindString(out); m != "" {
 		t.Errorf("a vt220 got the colour %q", m)
+	}
+}
+
+// A line of 9600 baud carries less than a thousand bytes a second. The first screen takes seconds on it; what moves by itself leaves it room for what a
+// key changes, and leaving waits for no more than what is under way.
+func TestALineOf9600BaudIsEnough(t *testing.T) {
+	c := onLine(t, 9600, &pty.Winsize{Rows: 24, Cols: 80}, []string{"TERM=vt220"}, "--rehearse")
+	c.upTo()
+	time.Sleep(time.Second)
+	c.press("g")
+	c.sees("TOTAL")
+	from, was := time.Now(), len(c.output())
+	time.Sleep(4 * time.Second)
+	if per := float64(len(c.output())-was) / time.Since(from).Seconds(); per > 0.9*960 {
+		t.Errorf("figures that move take %.0f bytes a second of the line's 960", per)
+	}
+	from = time.Now()
+	c.press("?")
+	c.sees("Everywhere")
+	if took := time.Since(from); took > 6*time.Second { // a frame is two
+		t.Errorf("the help took %s", took)
+	}
+	from = time.Now()
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got, took := c.ends(), time.Since(from); got != 143 || took > 10*time.Second {
+		t.Errorf("exit code %d after %s", got, took)
+	}
+	if !c.cooked() {
+		t.Error("the terminal does not take lines any more")
 	}
 }
 

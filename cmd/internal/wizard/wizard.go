@@ -30,7 +30,8 @@ func run(ctx context.Context, w session.Wizard, rate int64) report.Result {
 		return result(e, 0, tui.Plain(ctx, tui.PlainOptions{Engine: e, In: w.IO.In, Out: w.IO.Out}))
 	}
 	screen := config.Screen()
-	ended, err := tui.Run(ctx, tui.Options{Engine: e, In: os.Stdin, Out: os.Stdout, Term: screen.Term, NoColor: screen.NoColor, UTF8: screen.UTF8, ASCII: w.ASCII,
+	console := session.ThisMachine("asl-intake").Console()
+	ended, err := tui.Run(ctx, tui.Options{Engine: e, In: os.Stdin, Out: os.Stdout, Term: screen.Term, Console: &console, NoColor: screen.NoColor, UTF8: screen.UTF8, ASCII: w.ASCII,
 		Detach: !w.Rehearse, Crashes: os.TempDir()})
 	return result(e, ended.Signal, err)
 }
