@@ -45,6 +45,13 @@ func runWizard(ctx context.Context, o *intakeOptions, std IO) report.Result {
 		if err != nil {
 			return nil, &report.Error{What: "attach to the engine", Err: err, Next: []string{"asl-intake --rehearse shows the wizard on a made-up machine", "asl-intake --batch needs no engine beside it"}}
 		}
+		r.Keep(func(context.Context) error {
+			_, err := startEngine(o.place(), o)
+			if report.CodeOf(err) == report.Locked {
+				return nil // another face was quicker
+			}
+			return err
+		})
 		return r, nil
 	}}
 	if len(o.sources) == 1 {
