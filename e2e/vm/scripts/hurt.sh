@@ -43,6 +43,7 @@ beside() {
 	[ "$theirs" -gt 0 ] || bad "$name: nothing failed, or it was not counted"
 	[ "$(finished /s/$name.ddmap)" -le "$(finished /s/$name.map)" ] || bad "$name: ddrescue recovered more"
 	[ "$ours" -le "$theirs" ] || bad "$name: bad ground was asked more often than by ddrescue"
+	truncate -s "$(blockdev --getsize64 "$dev")" /s/$name.dd # it ends where something was read last
 	cmp /s/$name.img /s/$name.dd || bad "$name: the images differ"
 	[ "$(awk '{print $5, $7}' "/sys/class/block/$(basename "$(readlink -f "$dev")")/stat")" = "$w" ] || bad "$name: the disk was written to"
 }

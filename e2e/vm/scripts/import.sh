@@ -50,7 +50,7 @@ say "approved by the config; approvals in the log"
 conf 'approve.import = tank' 'local.dataset = tank/asl' 'local.zfs-snapshots = yes'
 aslrun /job/keep/again asl-intake --batch --source "$src"
 [ $rc = 0 ] || bad "the intake by config ended with $rc"
-aslrun /job/keep/log sh -c 'asl-debug log | grep -A 40 APPROVAL | head -90'
+aslrun /job/keep/log sh -c 'asl-debug log | grep -A 9 APPROVAL'
 holds /job/keep/log asl.conf
 aslrun /job/keep/verify asl-admin verify --read-data
 [ $rc = 0 ] || bad "verify ended with $rc"
