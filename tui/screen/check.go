@@ -79,7 +79,7 @@ func (c *Check) Hint() string {
 	case c.s.State.Look.Looking:
 		return "Still looking at some disks; their rows will change. n goes on."
 	case ask+stop > 0:
-		return fmt.Sprintf("Read the %s that want attention. Enter explains a row, n goes on.", event.CountOf(int64(ask+stop), "row", "rows"))
+		return fmt.Sprintf("Read the %s attention. Enter explains a row, n goes on.", event.CountOf(int64(ask+stop), "row that wants", "rows that want"))
 	}
 	return "Nothing stands in the way. n goes on."
 }
