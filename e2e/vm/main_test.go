@@ -46,7 +46,7 @@ func TestHeadsOfScripts(t *testing.T) {
 	if len(s.boots) != 2 || s.boots[0].cut != "HALFWAY" || s.boots[1].name != "again" || !slices.Equal(s.boots[1].hide, []string{"D1", "EXT"}) || s.boots[1].text != "echo two\n" {
 		t.Errorf("%+v", s.boots)
 	}
-	s, err = parseScript("x", []byte("# a\n#: disk A 1M\n#: same A\necho\n#: boot cut\n#: times 3\n#: cut READING\n#: later 2s 5s\necho again\n"))
+	s, err = parseScript("x", []byte("# a\n#: disk A 1M\n#: same A\necho\n#: boot cut\n#: bare\n#: times 3\n#: cut READING\n#: later 2s 5s\necho again\n"))
 	if err != nil || !slices.Equal(s.same, []string{"A"}) {
 		t.Fatalf("%+v, %v", s, err)
 	}
@@ -55,7 +55,7 @@ func TestHeadsOfScripts(t *testing.T) {
 	}
 	for times, want := range map[int]string{0: "cut-03", 12: "cut-12"} {
 		all := s.boots[1].each(times)
-		if last := all[len(all)-1]; last.name != want || last.cut != "READING" || last.text != "echo again\n" {
+		if last := all[len(all)-1]; last.name != want || last.cut != "READING" || last.text != "echo again\n" || !last.bare || !strings.Contains(strings.Join(s.command(machine{}, last), " "), " lab.bare") {
 			t.Errorf("%d times: %+v", times, last)
 		}
 		for _, b := range all {
@@ -87,12 +87,12 @@ func TestHeadsOfScripts(t *testing.T) {
 
 // Disks that are hidden are not plugged in, and all that are have the serial by which the script finds them.
 func TestTheCommandHasTheDisks(t *testing.T) {
-	s, err := parseScript("x", []byte("# a\n#: disk A 1M\n#: disk B 1M empty throttling.iops-total=1\n#: hide A\necho\n"))
+	s, err := parseScript("x", []byte("# a\n#: disk A 1M\n#: disk B 1M empty throttling.iops-total=1\n#: hide A\n#: text screen\necho\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	line := strings.Join(s.command(machine{image: "/i", run: "/r", job: "/j", out: "/o"}, s.boots[0]), " ")
-	for _, want := range []string{"serial=B,id=dev-B", "throttling.iops-total=1", "readonly=on,file=/i/root.squashfs", "accel tcg"} {
+	for _, want := range []string{"serial=B,id=dev-B", "throttling.iops-total=1", "readonly=on,file=/i/root.squashfs", "accel tcg", "-kernel /i/vmlinuz"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %s", want, line)
 		}

@@ -22,6 +22,7 @@ type script struct {
 	about string // its first comment
 	disks []disk
 	same  []string // disks that are the same at the end as they were, by their hashes on the host
+	text  bool     // it has a text screen, as a machine has that was not started by QEMU itself
 	boots []boot
 }
 
@@ -40,6 +41,7 @@ type boot struct {
 	later [2]time.Duration
 	delay time.Duration // how long after that line, of later
 	times int           // how often in a row; 0 is once
+	bare  bool          // the kernel and the script, and no services: it is there in half the time
 	hide  []string
 	text  string
 }
@@ -111,8 +113,16 @@ func parseScript(name string, text []byte) (script, error) {
 
 func (s *script) directive(words []string) error {
 	b := &s.boots[len(s.boots)-1]
+	switch strings.Join(words, " ") {
+	case "bare":
+		b.bare = true
+		return nil
+	case "text screen":
+		s.text = true
+		return nil
+	}
 	if len(words) < 2 {
-		return errors.New("want #: disk, same, boot, cut, later, times or hide, and what")
+		return errors.New("want #: disk, same, boot, bare, cut, later, times or hide, and what")
 	}
 	switch words[0] {
 	case "disk": // disk SERIAL SIZE [ext4] [QEMU-OPTION]
@@ -164,7 +174,7 @@ func (s *script) directive(words []string) error {
 	case "hide": // disks that are not plugged in this time
 		b.hide = append(b.hide, words[1:]...)
 	default:
-		return fmt.Errorf("%q: want disk, same, boot, cut, later, times or hide", words[0])
+		return fmt.Errorf("%q: want disk, same, boot, bare, cut, later, times or hide", words[0])
 	}
 	return nil
 }
@@ -183,10 +193,18 @@ func parseSize(s string) (int64, error) {
 
 // command is how QEMU is called for one boot. All that is not a disk is the same every time.
 func (s script) command(m machine, b boot) []string {
+	params := "console=tty0 console=ttyS0 nokaslr mitigations=off quiet systemd.show_status=false net.ifnames=0 modprobe.blacklist=bochs"
+	if b.bare {
+		params += " lab.bare"
+	}
+	kernel := "vmlinux"
+	if s.text { // only the kernel's own loader, which takes time to unpack it, tells it that there is one
+		kernel = "vmlinuz"
+	}
 	argv := []string{"qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", cmp.Or(m.memory, "1024"),
 		"-display", "none", "-vga", "std", "-no-reboot", "-nic", "none",
-		"-kernel", filepath.Join(m.image, "vmlinux"), "-initrd", filepath.Join(m.image, "initrd.gz"),
-		"-append", "console=tty0 console=ttyS0 nokaslr mitigations=off quiet systemd.show_status=false net.ifnames=0 modprobe.blacklist=bochs",
+		"-kernel", filepath.Join(m.image, kernel), "-initrd", filepath.Join(m.image, "initrd.gz"),
+		"-append", params,
 		"-serial", "file:" + filepath.Join(m.out, b.name+".console"),
 		"-monitor", "unix:" + filepath.Join(m.run, "monitor") + ",server=on,wait=off",
 		"-virtfs", "local,path=" + m.job + ",mount_tag=job,security_model=none",

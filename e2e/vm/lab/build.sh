@@ -110,6 +110,7 @@ rm -f "$root/etc/hostid"
 mkdir -p "$out"
 mksquashfs "$root" "$out/root.squashfs" -noappend -comp lz4 -quiet -no-progress >&2
 cp "$work/vmlinux" "$out/vmlinux"
+cp "$work/image/boot/vmlinuz-$kernel" "$out/vmlinuz"
 
 say "the initramfs"
 init=$work/init

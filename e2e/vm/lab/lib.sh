@@ -48,7 +48,7 @@ order() {
 }
 
 # disk NAME: the device of the disk with that serial.
-disk() { readlink -f "/dev/disk/by-id/virtio-$1"; }
+disk() { for d in /sys/block/vd*; do [ "$(cat "$d/serial")" != "$1" ] || echo "/dev/${d##*/}"; done; }
 
 # written: what the kernel counted as written to each disk, sectors and requests.
 written() { for d in /sys/block/vd*; do echo "$(cat "$d/serial") $(awk '{print $5, $7}' "$d/stat")"; done | grep -v '^root ' | sort; }

@@ -4,6 +4,7 @@
 #: disk STORE 1G
 #: disk WHOLE 1G
 #: same HURT
+#: bare
 mkdir -p /s
 for d in STORE WHOLE; do mkfs.ext4 -q -F "$(disk $d)" || bad "no file system on $d"; done
 say "a run that nobody disturbs"
@@ -12,15 +13,17 @@ wantrc 3 asl-intake --batch --json --no-verify --source "$(disk HURT)" --label c
 want umount /s
 
 #: boot cut
+#: bare
 #: times 20
 #: cut "phase":"reading"
 #: later 3s 16s
 mkdir -p /s
 mount "$(disk STORE)" /s
-asl-intake --batch --json --no-verify --rate-limit 2 --source "$(disk HURT)" --label cuts --store /s/store
+asl-intake --batch --json --no-verify --rate-limit 1 --source "$(disk HURT)" --label cuts --store /s/store
 say "it was not cut"
 
 #: boot last
+#: bare
 mkdir -p /s /w /job/keep
 mount "$(disk STORE)" /s
 mount "$(disk WHOLE)" /w

@@ -4,6 +4,7 @@
 #: disk DATA 96M ext4
 #: disk HURT 96M ext4 file.inject-error.0.event=read_aio,file.inject-error.0.errno=5,file.inject-error.0.sector=9001,file.inject-error.1.event=read_aio,file.inject-error.1.errno=5,file.inject-error.1.sector=40003
 #: same DATA HURT
+#: text screen
 mkdir -p /job/keep /run/asl
 modprobe zfs
 zpool create -m none tank "$(disk D1)" && zpool export tank
@@ -55,15 +56,18 @@ look 80-approved
 press n
 sees "DATA"
 look 80-sources
-press spc
-press down spc
+for i in $(seq 20); do # to the disk with that serial, and to the next
+	shown | grep -A 1 "^###" | grep -q "DATA" && break
+	press down
+done
+press spc down spc
 look 80-chosen
 press n
 look 80-plan
 press g
-sees "Intake"
+sees "Map of"
 look 80-intake
-sees "COMPLETE"
+sees "C O M P L E T E"
 look 80-report
 
 say "the graphics driver comes"
