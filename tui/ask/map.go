@@ -53,6 +53,9 @@ func Maps(maps []Map, e event.Event) []Map {
 	case event.SourceDone:
 		if i := at(maps, e.Source); i >= 0 && e.Settled() > 0 {
 			maps[i].advance(maps[i].Size, e.Counts)
+			if e.Settled() == maps[i].Size {
+				maps[i].end(e.Counts)
+			}
 		}
 	case event.Gap:
 		if i := at(maps, e.Source); i >= 0 {
@@ -91,7 +94,7 @@ func (m *Map) advance(off int64, c event.Counts) {
 	kind := New
 	zero, known, fresh := c.Zero-was.Zero, c.Known-was.Known, c.New-was.New
 	switch {
-	case moved <= 0:
+	case moved <= 0 || zero+known+fresh <= 0: // passed over, or left out: nothing was read
 		m.off, m.last = off, c
 		return
 	case zero > known && zero > fresh:
@@ -101,6 +104,23 @@ func (m *Map) advance(off int64, c event.Counts) {
 	}
 	m.fill(from, off, kind)
 	m.off, m.last = off, c
+}
+
+// end says of a source of which all was read or given up that nothing waits: what was read where reading jumped, and no snapshot told of,
+// is drawn as what the source mostly is.
+func (m *Map) end(c event.Counts) {
+	kind := New
+	switch {
+	case c.Zero > c.Known && c.Zero > c.New:
+		kind = Zeros
+	case c.Known > c.New:
+		kind = Known
+	}
+	for i, was := range m.Cells {
+		if was == Waiting || was == Later {
+			m.Cells[i] = kind
+		}
+	}
 }
 
 // fill says of a range that was read what it is; what could not be read within it stays.

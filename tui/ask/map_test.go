@@ -53,6 +53,17 @@ func TestAMapIsDrawnFromTheEventsOfAnIntake(t *testing.T) {
 		{"another source is none of ours", []event.Event{
 			event.Gap{Stamp: stamp, Source: "e", Kind: event.Unreadable, Off: 0, Len: mib},
 		}, "................"},
+		{"at its end nothing waits of what was read", []event.Event{
+			progress(2*mib, event.Counts{Data: 2 * mib, New: 2 * mib}),
+			event.Gap{Stamp: stamp, Source: "d", Kind: event.Untried, Off: 4 * mib, Len: mib},
+			progress(10*mib, event.Counts{Data: 2 * mib, New: 2 * mib, Zero: 2 * mib}),
+			event.Gap{Stamp: stamp, Source: "d", Kind: event.Unreadable, Off: 4 * mib, Len: 512},
+			event.SourceDone{Stamp: stamp, Source: "d", Counts: event.Counts{Data: 2 * mib, New: 2 * mib, Zero: 14*mib - 512, Unreadable: 512}},
+		}, "nnzzXzzzzzzzzzzz"},
+		{"what was left out waits at the end too", []event.Event{
+			progress(2*mib, event.Counts{Data: 2 * mib, New: 2 * mib}),
+			event.SourceDone{Stamp: stamp, Source: "d", Counts: event.Counts{Data: 2 * mib, New: 2 * mib, Untried: 14 * mib}},
+		}, "nn.............."},
 		{"an end that read nothing leaves it as it was", []event.Event{
 			event.SourceDone{Stamp: stamp, Source: "d"},
 		}, "................"},
