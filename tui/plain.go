@@ -314,7 +314,7 @@ func (p *plain) intake() error {
 	p.say("\nStep 5 of 5: the intake. Orders: pause, go, stop, status. Stopping is safe.")
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	seen, last := uint64(0), time.Now()
+	seen, last, lost := uint64(0), time.Now(), time.Time{}
 	answers := p.answers
 	for {
 		select {
@@ -335,8 +335,20 @@ func (p *plain) intake() error {
 				p.say("%s", screen.LogLine(l))
 			}
 		}
-		if st.Lost != "" {
+		switch {
+		case st.Lost != "" && lost.IsZero():
+			lost = time.Now()
+			p.say("The engine does not answer: %s.", event.Printable(st.Lost))
+			continue
+		case st.Lost != "" && time.Since(lost) > 30*time.Second:
 			return fmt.Errorf("the engine does not answer: %s", st.Lost)
+		case st.Lost != "":
+			continue
+		case !lost.IsZero() && st.Job.Phase == ask.Idle:
+			return errors.New("another engine was started, and what was read is safe: start asl-intake --plain again and choose the same sources, it goes on where it was")
+		case !lost.IsZero():
+			lost = time.Time{}
+			p.say("The engine answers again.")
 		}
 		if st.Job.Phase == ask.Ended {
 			p.report(st.Job.Report)

@@ -215,7 +215,11 @@ func (c *Check) result() string {
 	if d.Mode == "" {
 		return "Result: still looking."
 	}
-	text := "Result: " + string(d.Mode) + ". " + event.Printable(d.Why)
+	mode := string(d.Mode)
+	if d.Mode == detect.Operator {
+		mode = "you decide"
+	}
+	text := "Result: " + mode + ". " + event.Printable(d.Why)
 	if n := len(d.Rows); n > c.page && c.page > 0 {
 		text = fmt.Sprintf("%s  (row %d of %d)", text, c.list.at+1, n)
 	}

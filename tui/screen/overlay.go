@@ -293,9 +293,13 @@ func (g *Gate) Draw(a theme.Area) {
 	case g.typed:
 		b.Put(0, 0, theme.Bold, g.offer.Word+": press y to do it, n to leave it.")
 	default:
-		x := b.Put(0, 0, theme.Plain, "Type the name of the pool ")
+		before, behind := "Type the name of the pool ", " to go on:"
+		if theme.Width(before+g.offer.Word+behind) > b.W {
+			before, behind = "Type the name ", ":"
+		}
+		x := b.Put(0, 0, theme.Plain, before)
 		x = b.Put(x, 0, theme.Bold, g.offer.Word)
-		b.Put(x, 0, theme.Plain, " to go on:")
+		b.Put(x, 0, theme.Plain, behind)
 		g.field.draw(b.Sub(0, 1, b.W, 1))
 		if g.wrong != "" {
 			b.Put(0, 0, theme.Bad, g.wrong)

@@ -76,7 +76,7 @@ func Built() detect.Facts {
 				Listed: &detect.PoolListed{State: "ONLINE", Config: []detect.ListedVdev{{Depth: 0, Name: "tank", State: "ONLINE"}, {Depth: 1, Name: "mirror-0", State: "ONLINE"}, {Depth: 2, Name: "sdd", State: "ONLINE"}, {Depth: 2, Name: "sde", State: "ONLINE"}}}},
 			{GUID: 1200457781902334112, Name: "old",
 				Labels: &detect.PoolLabels{State: "exported", Health: "DEGRADED", Complete: true, HostID: 0x8425a0b1, HostName: "nas1", Txg: 90_411, Written: seen - 40_000_000, Version: 5000,
-					Vdevs: []detect.Vdev{{GUID: 9_200, Type: "mirror", Children: []detect.Vdev{vdev("sdf", 81), {GUID: 82, Type: "missing"}}}}},
+					Vdevs: []detect.Vdev{{GUID: 9_200, Type: "mirror", Children: []detect.Vdev{vdev("sdf", 81), {GUID: 82, Type: "missing", Path: "/dev/sdg1"}}}}},
 				Listed: &detect.PoolListed{State: "DEGRADED", Config: []detect.ListedVdev{{Depth: 0, Name: "old", State: "DEGRADED"}, {Depth: 1, Name: "mirror-0", State: "DEGRADED"}, {Depth: 2, Name: "sdf", State: "ONLINE"}, {Depth: 2, Name: "82", State: "UNAVAIL"}}}},
 		},
 		Disks: []detect.Disk{stick, good, hurt, leg("sdd", "50026B77-83A1"), leg("sde", "50026B77-9C02"), old, system},
