@@ -4,6 +4,8 @@
 //
 //	go test ./e2e/kill -v                        100 kills
 //	go test ./e2e/kill -v -args -kills 1000      the deep form
+//	go test ./e2e/kill -v -run HurtDisk -timeout 0 -args -hurt-kills 100
+//	                                             over disks that are slow and have bad sectors (4)
 //
 // When a kill comes is decided by the seed, what it hits by the machine: a seed repeats the tries, not the outcome.
 package kill

@@ -34,7 +34,9 @@ type line struct {
 }
 
 type totals struct {
-	New int64 `json:"new"`
+	New        int64 `json:"new"`
+	Unreadable int64 `json:"unreadable"`
+	Untried    int64 `json:"untried"`
 }
 
 // outcome is what was heard of one process until its end.
