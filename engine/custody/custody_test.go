@@ -107,7 +107,10 @@ func TestSmartRows(t *testing.T) {
 // told is a Witness that says what it was told to.
 type told struct{ ev *format.Evidence }
 
-func (told) Begin(context.Context, int, source.Info)     {}
+func (told) Begin(context.Context, int, source.Info, func(event.Level, string)) {
+}
+func (told) Hot(int) bool                                { return false }
+func (told) Pause(context.Context, int)                  {}
 func (w told) End(context.Context, int) *format.Evidence { return w.ev }
 func (told) Close()                                      {}
 

@@ -16,25 +16,31 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"aslrescue/engine/event"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store/format"
 )
 
-// Witness gathers evidence of devices. Its methods are for one goroutine; what takes long goes on beside the reading.
+// Witness gathers evidence of devices. Begin, End and Close are for one goroutine, Hot and Pause for all between them; what takes long goes on beside the reading.
 type Witness struct {
+	PauseWhenHot bool // a disk above its own limit is not read until it has cooled
+
 	sys, kmsg string
-	smart     func(ctx context.Context, dev string) format.Smart
+	smart     func(ctx context.Context, dev string, flags ...string) format.Smart
 	clock     func() time.Time
+	every     time.Duration // between two looks at a disk's health
+	abandon   time.Duration // after which one that does not end is left behind
 	open      map[int]*watched
 }
 
 // NewWitness looks at this machine.
 func NewWitness() *Witness {
-	return &Witness{sys: "/sys", kmsg: "/dev/kmsg", smart: smartctl, clock: time.Now, open: map[int]*watched{}}
+	return &Witness{sys: "/sys", kmsg: "/dev/kmsg", smart: smartctl, clock: time.Now, every: askEvery, abandon: abandonAfter, open: map[int]*watched{}}
 }
 
 // watched is a device that is being read.
@@ -44,10 +50,14 @@ type watched struct {
 	dev      string // of the whole disk
 	wg       sync.WaitGroup
 	messages *listener
+	asking   atomic.Bool   // a smartctl is under way
+	watch    *watching     // nil where there is no hardware
+	begun    chan struct{} // closed when the disk was asked for the first time
+	stop     func()        // ends watching
 }
 
-// Begin looks at a source before it is read. Only devices have something to tell.
-func (w *Witness) Begin(ctx context.Context, i int, src source.Info) {
+// Begin looks at a source before it is read, and from then on until End. Only devices have something to tell; what gets worse is told at once.
+func (w *Witness) Begin(ctx context.Context, i int, src source.Info, say func(event.Level, string)) {
 	if src.Kind != source.Device {
 		return
 	}
@@ -61,7 +71,25 @@ func (w *Witness) Begin(ctx context.Context, i int, src source.Info) {
 		o.ev.SmartBegin = format.Smart{Why: "no hardware stands behind it"}
 		return
 	}
-	o.wg.Go(func() { o.ev.SmartBegin = w.smart(ctx, o.dev) })
+	o.watch = &watching{w: w, o: o, say: say}
+	o.begun = make(chan struct{})
+	ctx, o.stop = context.WithCancel(ctx)
+	o.wg.Go(func() {
+		o.ev.SmartBegin = w.ask(ctx, o, allFlags()...)
+		close(o.begun)
+		if o.ev.SmartBegin.Why == "" {
+			o.watch.look(o.ev.SmartBegin)
+			o.watch.run(ctx)
+		}
+	})
+}
+
+// rest ends the watching of a disk.
+func (o *watched) rest() {
+	if o.stop != nil {
+		o.stop()
+	}
+	o.wg.Wait()
 }
 
 // End gives the evidence of a source that was read; nil where there is none.
@@ -71,11 +99,16 @@ func (w *Witness) End(ctx context.Context, i int) *format.Evidence {
 		return nil
 	}
 	delete(w.open, i)
-	o.wg.Wait()
+	if o.begun != nil {
+		<-o.begun
+	}
+	o.rest()
 	o.ev.WritesEnd = writes(o.disk)
 	o.ev.SmartEnd = o.ev.SmartBegin
 	if o.ev.SmartBegin.Why == "" {
-		o.ev.SmartEnd = w.smart(ctx, o.dev)
+		o.ev.SmartEnd = w.ask(ctx, o, allFlags()...)
+		o.watch.look(o.ev.SmartEnd)
+		o.ev.SmartSeen = o.watch.rows
 	}
 	o.ev.Messages, o.ev.MessagesAll, o.ev.MessagesWhy = o.messages.end()
 	o.ev.Ended = w.moment()
@@ -85,6 +118,7 @@ func (w *Witness) End(ctx context.Context, i int) *format.Evidence {
 // Close lets go of sources whose intake did not come to its end.
 func (w *Witness) Close() {
 	for i, o := range w.open {
+		o.rest()
 		o.messages.end()
 		delete(w.open, i)
 	}
@@ -194,7 +228,7 @@ func writes(disk string) format.Writes {
 const smartTime = 30 * time.Second
 
 // smartctl asks the disk for its own record, in a process of its own.
-func smartctl(ctx context.Context, dev string) format.Smart {
+func smartctl(ctx context.Context, dev string, flags ...string) format.Smart {
 	tool, err := exec.LookPath("smartctl")
 	if err != nil {
 		if tool = "/usr/sbin/smartctl"; unix.Access(tool, unix.X_OK) != nil {
@@ -203,7 +237,7 @@ func smartctl(ctx context.Context, dev string) format.Smart {
 	}
 	ctx, cancel := context.WithTimeout(ctx, smartTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, tool, "--json=c", "-x", dev)
+	cmd := exec.CommandContext(ctx, tool, append(append([]string{"--json=c"}, flags...), dev)...)
 	cmd.WaitDelay = time.Second
 	cmd.Env = []string{"LC_ALL=C"}
 	out, err := cmd.Output()

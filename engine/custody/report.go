@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -120,6 +121,7 @@ type SourceReport struct {
 	Device   map[string]string `json:"device,omitempty"`
 	Machine  map[string]string `json:"machine,omitempty"`
 	Smart    []SmartRow        `json:"smart,omitempty"`
+	Seen     []SeenRow         `json:"smart_while_read,omitempty"`
 	Writes   *WritesRow        `json:"writes,omitempty"`
 	Messages []string          `json:"messages,omitempty"`
 	More     int64             `json:"messages_more,omitempty"`
@@ -131,6 +133,13 @@ type SourceReport struct {
 	Problems []string          `json:"problems,omitempty"`
 
 	cells []cell // the map, drawn
+}
+
+// SeenRow is what changed of a disk's health while it was read.
+type SeenRow struct {
+	At    format.Moment `json:"at"`
+	After string        `json:"after"` // reading began
+	What  string        `json:"what"`
 }
 
 // SmartRow is what the disk said of itself, at the beginning and at the end.
@@ -504,6 +513,38 @@ func (sr *SourceReport) evidence(ev *format.Evidence) {
 	sr.Began, sr.Ended = &ev.Began, &ev.Ended
 	sr.Writes = Written(ev.WritesBegin, ev.WritesEnd)
 	sr.Smart = smartRows(ev.SmartBegin, ev.SmartEnd)
+	sr.Seen = seenRows(ev.Began, ev.SmartSeen)
+}
+
+// seenRows are what changed of a disk's health while it was read, each against the row before. Where nothing did there are none.
+func seenRows(began format.Moment, seen []format.SmartSeen) []SeenRow {
+	var rows []SeenRow
+	put := func(at format.Moment, what string) {
+		after := time.Duration(at.Uptime-began.Uptime) * time.Millisecond
+		rows = append(rows, SeenRow{at, after.Round(time.Second).String(), what})
+	}
+	var last health
+	for i, s := range seen {
+		h := health{failed: s.Failed, critical: s.Critical, reallocated: s.Reallocated, pending: s.Pending, uncorrected: s.Uncorrected, errors: s.Errors, celsius: s.Celsius}
+		var what []string
+		switch {
+		case s.Why != "":
+			put(s.At, s.Why)
+			continue
+		case i > 0:
+			if worse := h.worse(last); worse != "" {
+				what = append(what, worse)
+			}
+			if h.celsius > last.celsius {
+				what = append(what, fmt.Sprintf("%d °C", h.celsius))
+			}
+		}
+		last = h
+		if len(what) > 0 {
+			put(s.At, strings.Join(what, "; "))
+		}
+	}
+	return rows
 }
 
 // Written tells from the counters at the beginning and at the end whether a disk was written to.

@@ -107,6 +107,9 @@ func (sr *SourceReport) text(p func(string, ...any), kv func(string, string, ...
 		}
 		kv("SMART", "%-24s %s before, %s after", s.What, event.Printable(s.Begin), event.Printable(s.End))
 	}
+	for _, s := range sr.Seen {
+		kv("SMART", "after %s: %s", s.After, event.Printable(s.What))
+	}
 	sr.diskText(p, kv)
 	for _, x := range sr.Changed {
 		p("  CHANGED %s", event.Printable(x))

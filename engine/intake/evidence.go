@@ -5,14 +5,18 @@ import (
 	"fmt"
 
 	"aslrescue/engine/artifact"
+	"aslrescue/engine/event"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store/format"
 )
 
 // Witness gathers what the machine can tell of a source while it is read.
 type Witness interface {
-	// Begin is told before anything is read.
-	Begin(ctx context.Context, i int, src source.Info)
+	// Begin is told before anything is read. say tells of the source what matters while it is read.
+	Begin(ctx context.Context, i int, src source.Info, say func(event.Level, string))
+	// Hot tells whether a source is to be left alone for a while, and Pause waits for the end of that. Any goroutine may ask.
+	Hot(i int) bool
+	Pause(ctx context.Context, i int)
 	// End is asked when all was read; nil where there is nothing to tell.
 	End(ctx context.Context, i int) *format.Evidence
 	// Close lets go of what did not come to its end.

@@ -25,14 +25,15 @@ type openFile struct {
 // feeder makes units in stream order. It is one goroutine: it reads linear sources itself, so that a disk sees one reader that goes forward;
 // files of trees are read by the workers.
 type feeder struct {
-	ctx   context.Context // ends when the operator wants to stop: no further unit is begun
-	slots *pool
-	super int
-	out   func(*unit) error
-	avoid Folder
-	load  func(context.Context, artifact.Ref) ([]format.SeenFile, error)
-	get   func(context.Context, artifact.Ref) ([]byte, error) // what this intake has sealed
-	pass  func(i int, phase string, pass int, back bool)      // told when one begins
+	ctx     context.Context // ends when the operator wants to stop: no further unit is begun
+	slots   *pool
+	super   int
+	out     func(*unit) error
+	avoid   Folder
+	load    func(context.Context, artifact.Ref) ([]format.SeenFile, error)
+	get     func(context.Context, artifact.Ref) ([]byte, error) // what this intake has sealed
+	pass    func(i int, phase string, pass int, back bool)      // told when one begins
+	witness Witness                                             // may be nil
 }
 
 // errStop ends feeding without being a failure.

@@ -158,7 +158,9 @@ func Run(ctx context.Context, s *store.Store, sources []source.Source, o Options
 	if o.Witness != nil {
 		defer o.Witness.Close()
 		for i, src := range sources {
-			o.Witness.Begin(ctx, i, src.Info())
+			o.Witness.Begin(ctx, i, src.Info(), func(l event.Level, text string) {
+				r.emit(event.Message{Stamp: r.now(), Level: l, Source: r.begin.Sources[i].Name, Text: text})
+			})
 		}
 	}
 	err = r.pipeline(ctx, rep)
@@ -457,7 +459,7 @@ func (r *runner) feed(ctx context.Context, round int, fed, work chan<- *unit) er
 	soft, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.stop, cancel)() // an operator's stop ends reading, not the rest
-	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), avoid: r.o.Avoid, load: r.loadRows, get: r.w.Get, pass: r.tellPass}
+	f := feeder{ctx: soft, slots: r.slots, super: int(r.begin.Chunk.SuperBlock), avoid: r.o.Avoid, load: r.loadRows, get: r.w.Get, pass: r.tellPass, witness: r.o.Witness}
 	f.out = func(u *unit) error {
 		u.hashed, u.packed = make(chan struct{}), make(chan struct{})
 		select {

@@ -288,6 +288,17 @@ func (f *feeder) read(l *lane, r passes.Read) error {
 		l.sb, l.slot, l.since = sb, slot, time.Now()
 	}
 	base := l.sb * l.super
+	if f.witness != nil && f.witness.Hot(l.i) {
+		if len(l.fresh)+len(l.fails) > 0 { // that is not for as long
+			if err := f.partly(l); err != nil {
+				return err
+			}
+		}
+		f.witness.Pause(f.ctx, l.i)
+		if f.ctx.Err() != nil {
+			return errStop
+		}
+	}
 	r = l.shorten(r)
 	began := time.Now()
 	res, errno, err := l.src.Try(f.ctx, l.slot[r.Off-base:][:r.Len], r)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"aslrescue/backends/local"
+	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
 	"aslrescue/engine/store"
@@ -21,8 +22,10 @@ type counters struct {
 	writes uint64
 }
 
-func (counters) Begin(context.Context, int, source.Info) {}
-func (counters) Close()                                  {}
+func (counters) Begin(context.Context, int, source.Info, func(event.Level, string)) {}
+func (counters) Hot(int) bool                                                       { return false }
+func (counters) Pause(context.Context, int)                                         {}
+func (counters) Close()                                                             {}
 func (c counters) End(context.Context, int) *format.Evidence {
 	w := format.Writes{Known: c.known, Writes: 7, Sectors: 56}
 	ev := &format.Evidence{Version: format.Version, WritesBegin: w, WritesEnd: w}

@@ -235,7 +235,7 @@ func (j *intakeJob) prepare() error {
 		if err != nil {
 			return err
 		}
-		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest, o.usedOnly, o.files = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest, p.UsedOnly, p.Files
+		o.store, o.domain, o.label, o.compression, o.noVerify, o.verify, o.digest, o.usedOnly, o.files, o.reading.pauseWhenHot = p.Store, p.Domain, p.Label, p.Compression, p.Verify == "none", p.Verify, p.Digest, p.UsedOnly, p.Files, p.Pause
 		for _, s := range p.Sources {
 			o.sources = append(o.sources, s.Path)
 			if s.Kind == string(source.Stream) {
@@ -439,8 +439,10 @@ func short(id format.ID) string { return fmt.Sprintf("%x", id[:4]) }
 
 // start begins the intake that both faces do. What it says goes to j.told.
 func (j *intakeJob) start(ctx context.Context, more func(*job.Options)) (*job.Job, io.Closer, error) {
+	witness := custody.NewWitness()
+	witness.PauseWhenHot = j.plan.Pause
 	o := job.Options{Store: j.store, Sources: j.sources, Tell: j.told, Intake: intake.Options{Label: j.plan.Label, Compression: cmp.Or(j.compression, intake.Compression(j.plan.Compression)),
-		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Witness: custody.NewWitness(), Avoid: folderOf(j.dir)}}
+		Workers: j.o.workers, Budget: int64(j.o.memory) << 20, NoVerify: j.plan.Verify == "none", Digest: j.digests(), Witness: witness, Avoid: folderOf(j.dir)}}
 	var err error
 	if o.Intake.Reading, err = j.o.reading.reading(); err != nil {
 		return nil, nil, err

@@ -31,6 +31,7 @@ type Plan struct {
 	Digest      string       `toml:"digest" json:"digest"`                           // blake3 and others, or none
 	UsedOnly    bool         `toml:"used_only,omitempty" json:"used_only,omitempty"` // of disks only what their file systems call used
 	Files       bool         `toml:"files,omitempty" json:"files,omitempty"`         // of partitions the files, mounted
+	Pause       bool         `toml:"pause_when_hot,omitempty" json:"pause_when_hot,omitempty"`
 	Sources     []PlanSource `toml:"source" json:"sources"`
 }
 
@@ -54,7 +55,7 @@ func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan 
 		p.Verify = "none"
 	}
 	p.Digest = digestText(o.digest, o.noVerify)
-	p.UsedOnly, p.Files = o.usedOnly, o.files
+	p.UsedOnly, p.Files, p.Pause = o.usedOnly, o.files, o.reading.pauseWhenHot
 	for _, src := range sources {
 		d := intake.Describe(src)
 		p.Sources = append(p.Sources, PlanSource{Path: string(d.Path), Name: d.Name, Kind: d.Kind, ID: d.ID, Size: d.Size, Model: d.Model, Serial: d.Serial})

@@ -31,6 +31,7 @@ type readingOptions struct {
 	resume           string
 	list             bool
 	mapfile, image   string
+	pauseWhenHot     bool
 }
 
 func (r *readingOptions) flags(fs *flag.FlagSet) {
@@ -45,6 +46,7 @@ func (r *readingOptions) flags(fs *flag.FlagSet) {
 	fs.StringVar(&r.resume, "resume", "auto", "`WHICH` interrupted intake to go on with: auto, none, or its id as --list-unfinished shows it")
 	fs.StringVar(&r.mapfile, "mapfile", "", "go on with a rescue of ddrescue: its map `FILE`")
 	fs.StringVar(&r.image, "image", "", "the image `FILE` that belongs to --mapfile: what is finished is taken from it")
+	fs.BoolVar(&r.pauseWhenHot, "pause-when-hot", false, "do not read a disk that is above its own temperature limit until it has cooled by 5 °C; wants smartctl")
 	fs.BoolVar(&r.list, "list-unfinished", false, "print which interrupted intakes a store has, and do nothing")
 }
 

@@ -6,6 +6,7 @@ type Evidence struct {
 	Device      map[string]string `cbor:"device,omitempty"`
 	SmartBegin  Smart             `cbor:"smart_begin,omitzero"`
 	SmartEnd    Smart             `cbor:"smart_end,omitzero"`
+	SmartSeen   []SmartSeen       `cbor:"smart_seen,omitempty"` // while it was read, where something changed
 	WritesBegin Writes            `cbor:"writes_begin,omitzero"`
 	WritesEnd   Writes            `cbor:"writes_end,omitzero"`
 	Messages    []string          `cbor:"messages,omitempty"`     // the kernel's, about this device, while it was read
@@ -20,6 +21,19 @@ type Evidence struct {
 type Smart struct {
 	JSON []byte `cbor:"json,omitempty"`
 	Why  string `cbor:"why,omitempty"`
+}
+
+// SmartSeen is what a disk said of itself while it was read, or why it said nothing.
+type SmartSeen struct {
+	At          Moment `cbor:"at,omitzero"`
+	Celsius     int    `cbor:"celsius,omitempty"`
+	Failed      bool   `cbor:"failed,omitempty"`      // it says that it is failing
+	Critical    int64  `cbor:"critical,omitempty"`    // warnings of NVMe, as bits
+	Reallocated int64  `cbor:"reallocated,omitempty"` // sectors that were replaced
+	Pending     int64  `cbor:"pending,omitempty"`     // sectors that wait for it
+	Uncorrected int64  `cbor:"uncorrected,omitempty"` // sectors that could not be read
+	Errors      int64  `cbor:"errors,omitempty"`      // of the medium, NVMe
+	Why         string `cbor:"why,omitempty"`
 }
 
 // Writes are the kernel's counters of a device since it appeared, or why they are not known.
