@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"aslrescue/engine/event"
+	"aslrescue/engine/source"
 	"aslrescue/engine/store/format"
 )
 
@@ -262,4 +264,20 @@ func (w *Witness) Pause(ctx context.Context, i int) {
 func (w *Witness) Hot(i int) bool {
 	o := w.open[i]
 	return o != nil && o.watch != nil && o.watch.hot.Load()
+}
+
+// Hurt tells whether a device's own record says that it is failing, or has places that it cannot read.
+func Hurt(ctx context.Context, src source.Info) bool {
+	w := NewWitness()
+	disk, _ := w.device(src)
+	if virtual(disk) || stuck(ctx, disk) {
+		return false
+	}
+	s := w.ask(ctx, &watched{dev: "/dev/" + strings.ReplaceAll(filepath.Base(disk), "!", "/")}, "-n", "standby,0", "-H", "-A")
+	h, _ := healthOf(s.JSON)
+	return h.hurt()
+}
+
+func (h health) hurt() bool {
+	return h.failed || h.pending > 0 || h.uncorrected > 0 || h.errors > 0 || h.critical != 0
 }

@@ -94,6 +94,24 @@ func Find(unfinished []format.IntakeState, sources []source.Source) (format.Inta
 	return format.IntakeState{}, false
 }
 
+// InOrderBegun gives sources in the order of the newest unfinished intake that is of the same, whatever their order; false if there is none.
+func InOrderBegun(unfinished []format.IntakeState, sources []source.Source) ([]source.Source, bool) {
+	for i := len(unfinished) - 1; i >= 0; i-- {
+		left, ordered := slices.Clone(sources), []source.Source{}
+		for _, was := range unfinished[i].Begin.Sources {
+			k := slices.IndexFunc(left, func(s source.Source) bool { return sameSources([]format.SourceID{was}, []source.Source{s}) })
+			if k < 0 {
+				break
+			}
+			ordered, left = append(ordered, left[k]), slices.Delete(left, k, k+1)
+		}
+		if len(left) == 0 && sameSources(unfinished[i].Begin.Sources, ordered) {
+			return ordered, true
+		}
+	}
+	return nil, false
+}
+
 func sameSources(was []format.SourceID, now []source.Source) bool {
 	if len(was) != len(now) {
 		return false

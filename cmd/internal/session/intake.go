@@ -149,10 +149,12 @@ type intakeJob struct {
 	messages *messages.Keeper  // once the config is known
 	hear     func(event.Event) // what is said by the intake, and about it; nil: it is printed
 
-	choices     []usedOnly        // of which disks not all is read
-	mounts      []*fileMount      // of which the files are taken
-	whole       []string          // why others are read whole all the same
-	consents    []format.Approval // to the choices
+	hurt        map[string]bool        // by path: what their own record says, where --order asked
+	ask         func(source.Info) bool // whether a disk is hurt; nil: smartctl says
+	choices     []usedOnly             // of which disks not all is read
+	mounts      []*fileMount           // of which the files are taken
+	whole       []string               // why others are read whole all the same
+	consents    []format.Approval      // to the choices
 	pools       pools
 	config      *config.Config
 	mount       string             // where a dataset is mounted
@@ -263,6 +265,9 @@ func (j *intakeJob) prepare() error {
 	if !isZFSPlace(o.store) {
 		j.dir = o.store
 	}
+	if o.plan == "" {
+		j.arrange(context.Background())
+	}
 	if o.files {
 		if err := j.chooseFiles(context.Background()); err != nil {
 			return err
@@ -273,7 +278,7 @@ func (j *intakeJob) prepare() error {
 			return err
 		}
 	}
-	now := planOf(o, o.store, o.domain, j.sources)
+	now := j.planNow()
 	if o.plan == "" {
 		j.plan = now
 		return nil
@@ -282,6 +287,15 @@ func (j *intakeJob) prepare() error {
 		return &report.Error{What: "do what the plan " + o.plan + " says", Err: fmt.Errorf("%w: %s", approval.ErrVoid, why), Next: []string{"make the plan again with --dry-run"}}
 	}
 	return nil
+}
+
+// planNow is the plan of what is opened.
+func (j *intakeJob) planNow() Plan {
+	p := planOf(j.o, j.o.store, j.o.domain, j.sources)
+	for i, src := range j.sources {
+		p.Sources[i].Hurt = j.hurt[src.Info().Path]
+	}
+	return p
 }
 
 func (j *intakeJob) openSources() error {

@@ -26,7 +26,7 @@ type intakeOptions struct {
 	store, plan, label  string
 	compression, verify string
 	name, domain        string
-	digest              string
+	digest, order       string
 	usedOnly, files     bool
 	memory, workers     int
 	cpuprofile          string
@@ -106,6 +106,7 @@ func parseIntake(args []string, help io.Writer) (*intakeOptions, error) {
 	fs.BoolVar(&o.noVerify, "no-verify", false, "do not read back what was stored")
 	fs.StringVar(&o.verify, "verify", "new", "`WHAT` to read back at the end: new (blocks of this run) or all (every block of the store)")
 	fs.StringVar(&o.digest, "digest", "", "hashes to make of whole disks and images, a `LIST` of blake3, sha256, md5, or none (default blake3; with --no-verify none)")
+	fs.StringVar(&o.order, "order", asGiven, "`WHICH` disks to begin with: hurt-first, hurt-last (by what smartctl says of them), or as-given")
 	fs.BoolVar(&o.usedOnly, "used-only", false, "of disks and images read only what their file systems call used (ext2, ext3, ext4, NTFS, FAT); wants a token of --dry-run")
 	fs.BoolVar(&o.files, "files", false, "take the files of a partition, or of an image of one, mounted so that nothing is written to it; wants a token of --dry-run")
 	fs.BoolVar(&o.noResume, "no-resume", false, "begin anew, also where an interrupted run could be gone on with")
@@ -258,6 +259,8 @@ func (o *intakeOptions) check() error {
 		return report.Usagef("--verify %q: want new or all", o.verify)
 	case o.noVerify && o.verify == "all":
 		return report.Usagef("--no-verify and --verify all contradict each other")
+	case orderMistake(o.order) != nil:
+		return orderMistake(o.order)
 	case badToken(o.approve) != nil:
 		return report.Usagef("--approve: %w", badToken(o.approve))
 	case o.workers < 0 || o.workers > 1024:

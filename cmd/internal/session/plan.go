@@ -31,6 +31,7 @@ type Plan struct {
 	Digest      string       `toml:"digest" json:"digest"`                           // blake3 and others, or none
 	UsedOnly    bool         `toml:"used_only,omitempty" json:"used_only,omitempty"` // of disks only what their file systems call used
 	Files       bool         `toml:"files,omitempty" json:"files,omitempty"`         // of partitions the files, mounted
+	Order       string       `toml:"order,omitempty" json:"order,omitempty"`         // of the sources below; empty: as they were given
 	Pause       bool         `toml:"pause_when_hot,omitempty" json:"pause_when_hot,omitempty"`
 	Sources     []PlanSource `toml:"source" json:"sources"`
 }
@@ -44,6 +45,7 @@ type PlanSource struct {
 	Size   int64  `toml:"size" json:"size"` // bytes, -1 where not known
 	Model  string `toml:"model,omitempty" json:"model,omitempty"`
 	Serial string `toml:"serial,omitempty" json:"serial,omitempty"`
+	Hurt   bool   `toml:"hurt,omitempty" json:"hurt,omitempty"` // by the disk's own record, where the order depends on it
 }
 
 func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan {
@@ -55,6 +57,9 @@ func planOf(o *intakeOptions, dir, domain string, sources []source.Source) Plan 
 		p.Verify = "none"
 	}
 	p.Digest = digestText(o.digest, o.noVerify)
+	if o.order != asGiven {
+		p.Order = o.order
+	}
 	p.UsedOnly, p.Files, p.Pause = o.usedOnly, o.files, o.reading.pauseWhenHot
 	for _, src := range sources {
 		d := intake.Describe(src)
@@ -81,7 +86,11 @@ func (p Plan) Text(found string) string {
 	var head strings.Builder
 	fmt.Fprintf(&head, "# asl-intake would do this; nothing was done. Plan %s\n", p.Hash().Short())
 	for _, s := range p.Sources {
-		fmt.Fprintf(&head, "# %s: %s %s%s\n", event.Printable(s.Name), s.Kind, event.Printable(s.Path), sizeText(s.Size))
+		hurt := ""
+		if s.Hurt {
+			hurt = ", hurt"
+		}
+		fmt.Fprintf(&head, "# %s: %s %s%s%s\n", event.Printable(s.Name), s.Kind, event.Printable(s.Path), sizeText(s.Size), hurt)
 	}
 	for line := range strings.Lines(found) {
 		fmt.Fprintf(&head, "# %s\n", strings.TrimSuffix(line, "\n"))
@@ -160,6 +169,9 @@ func readPlan(file string) (Plan, error) {
 	}
 	if !slices.Contains([]string{"new", "all", "none"}, p.Verify) {
 		return p, report.Usagef("the plan %s: verify is %q: want new, all or none", file, p.Verify)
+	}
+	if err := orderMistake(p.Order); err != nil {
+		return p, report.Usagef("the plan %s: order: %w", file, err)
 	}
 	if p.Domain != "" && !store.ValidDomain(p.Domain) {
 		return p, report.Usagef("the plan %s: domain %q: want 1 to 63 of a-z 0-9 - _ . beginning with a letter or digit", file, p.Domain)
