@@ -30,6 +30,7 @@ func (p Part) String() string { return fmt.Sprintf("%d:%s", p.View.Snapshot.Numb
 
 // MergeOptions say how. The zero value refuses what cannot be told apart.
 type MergeOptions struct {
+	ID        format.ID // of its intake in the log; zero: NewID()
 	Label     string
 	Different bool // the parts may be of disks that do not call themselves the same
 	Prefer    int  // number of the part whose bytes are taken where parts differ; 0 refuses
@@ -229,16 +230,19 @@ func (m *merger) write(s *store.Store) error {
 	if err != nil {
 		return err
 	}
-	begin := format.IntakeBegin{Intake: NewID(), Label: m.o.Label, Sources: []format.SourceID{id}, Chunk: first.View.Manifest.Chunk, Codec: codec, Clock: now}
+	if m.o.ID == (format.ID{}) {
+		m.o.ID = NewID()
+	}
+	begin := format.IntakeBegin{Intake: m.o.ID, Label: m.o.Label, Sources: []format.SourceID{id}, Chunk: first.View.Manifest.Chunk, Codec: codec, Clock: now}
 	w, err := s.Begin(m.ctx, begin)
 	if err != nil {
 		return err
 	}
+	fail := func(err error) error { // nobody could go on with it
+		return errors.Join(err, w.End(context.WithoutCancel(m.ctx), "the merge failed: "+err.Error()))
+	}
 	if err := m.fill(w); err != nil {
-		if m.ctx.Err() == nil {
-			err = errors.Join(err, w.End(m.ctx, "the merge failed: "+err.Error()))
-		}
-		return err
+		return fail(err)
 	}
 	man := &format.Manifest{Label: m.o.Label, Chunk: begin.Chunk, Codec: codec, Sources: []format.SourceResult{m.res}, Totals: m.res.Counts, Began: now, Ended: m.o.Clock().Unix()}
 	man.Totals.Stored = m.out.Stored
@@ -250,8 +254,37 @@ func (m *merger) write(s *store.Store) error {
 		man.Result = string(event.CompleteWithGaps)
 	}
 	m.out.Manifest = man
-	m.out.Snapshot, err = w.Snapshot(m.ctx, man)
+	if m.out.Snapshot, err = w.Snapshot(m.ctx, man); err != nil && m.out.Snapshot.Number == 0 {
+		return fail(err)
+	}
 	return err
+}
+
+// EndMerges ends merges that were killed: what they read lies in the store, so that nothing is lost with them but their maps, and the same command makes
+// them again. dead tells of one that no process of this machine is at it; one of another machine finds itself ended, and says so.
+func EndMerges(ctx context.Context, s *store.Store, dead func(format.ID) bool, clock int64) (ended int, err error) {
+	for _, in := range s.Unfinished() {
+		if !IsMerge(in.Begin) || !dead(in.Begin.Intake) {
+			continue
+		}
+		w, _, err := s.Resume(ctx, in.Begin.Intake, clock)
+		if errors.Is(err, artifact.ErrNotFound) { // it came to its end meanwhile
+			continue
+		}
+		if err == nil {
+			err = w.End(ctx, "the merge was interrupted")
+		}
+		if err != nil {
+			return ended, fmt.Errorf("ending the interrupted merge %x: %w", in.Begin.Intake, err)
+		}
+		ended++
+	}
+	return ended, nil
+}
+
+// IsMerge tells a merge from an intake.
+func IsMerge(b format.IntakeBegin) bool {
+	return len(b.Sources) == 1 && b.Sources[0].Kind == MergeKind
 }
 
 func (m *merger) fill(w *store.Writer) error {

@@ -1,6 +1,7 @@
 package intake_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,12 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
 	"aslrescue/engine/source/sourcetest"
 	"aslrescue/engine/store"
+	"aslrescue/engine/store/format"
 	"aslrescue/engine/vfs/memfs"
 )
 
@@ -288,5 +291,45 @@ func TestMergeKeepsWhatIsKnownOfGaps(t *testing.T) {
 	// With the third nothing is left out any more.
 	if out, err = intake.Merge(t.Context(), s, parts, intake.MergeOptions{}); err != nil || out.Manifest.Sources[0].Left != nil || out.Manifest.Sources[0].Missing() != gaps[0].Len {
 		t.Errorf("%+v, %v", out.Manifest.Sources[0], err)
+	}
+}
+
+// TestAMergeThatWasKilled: one that was stopped ends what it began, and one that could not is ended by the next; one that somebody is at is left alone.
+func TestAMergeThatWasKilled(t *testing.T) {
+	img := mixed(8, 300_000)
+	s, parts := rescues(t, [][]byte{img, img}, [][]source.Gap{{{Off: 0, Len: 1024}}, {{Off: 200_192, Len: 1024}}})
+	ctx, cancel := context.WithCancel(t.Context())
+	clocks := 0
+	_, err := intake.Merge(ctx, s, parts, intake.MergeOptions{Clock: func() time.Time {
+		if clocks++; clocks == 2 { // all is written but the snapshot
+			cancel()
+		}
+		return time.Unix(1, 0)
+	}})
+	if !errors.Is(err, context.Canceled) || clocks != 2 {
+		t.Fatalf("stopped: %v after %d looks at the clock", err, clocks)
+	}
+	if n := len(s.Unfinished()); n != 0 {
+		t.Fatalf("a merge that was stopped leaves %d intakes unfinished", n)
+	}
+	codec, err := intake.Codec(intake.None)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := parts[0].Source.SourceID
+	id.Kind = intake.MergeKind
+	for range 2 {
+		if _, err := s.Begin(t.Context(), format.IntakeBegin{Intake: intake.NewID(), Sources: []format.SourceID{id}, Chunk: parts[0].View.Manifest.Chunk, Codec: codec}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := s.Unfinished()[1].Begin.Intake
+	n, err := intake.EndMerges(t.Context(), s, func(id format.ID) bool { return id != busy }, 2)
+	if left := s.Unfinished(); err != nil || n != 1 || len(left) != 1 || left[0].Begin.Intake != busy {
+		t.Fatalf("%d ended, %v, left %+v", n, err, left)
+	}
+	out, err := intake.Merge(t.Context(), s, parts, intake.MergeOptions{})
+	if err != nil || contentOf(t, s, out.Snapshot.Number) != string(img) {
+		t.Errorf("the next merge: %+v, %v", out, err)
 	}
 }

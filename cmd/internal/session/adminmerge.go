@@ -5,8 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"aslrescue/cmd/internal/report"
 	"aslrescue/engine/event"
@@ -46,7 +48,25 @@ func runMerge(ctx context.Context, c *call, o mergeOptions) report.Result {
 		return report.Result{Err: err}
 	}
 	m := c.meter("comparing", event.Bytes)
-	mo := intake.MergeOptions{Label: o.label, Different: o.different, Progress: m.at}
+	mo := intake.MergeOptions{ID: intake.NewID(), Label: o.label, Different: o.different, Progress: m.at}
+	claim, err := net.Listen("unix", claimName(c.store.ID(), mo.ID))
+	if err != nil {
+		return report.Result{Err: err}
+	}
+	defer func() { _ = claim.Close() }() // the process's end gives it back too
+	ended, err := intake.EndMerges(ctx, c.store, func(id format.ID) bool {
+		l, err := net.Listen("unix", claimName(c.store.ID(), id))
+		if err == nil {
+			_ = l.Close() // it was only asked whether somebody has it
+		}
+		return err == nil
+	}, time.Now().Unix())
+	if err != nil {
+		return report.Result{Err: &report.Error{What: "merge snapshots " + strings.Join(c.args, " and "), Err: err}}
+	}
+	if ended > 0 {
+		c.text("%s that was interrupted is ended; it left nothing visible", event.CountOf(int64(ended), "merge", "merges"))
+	}
 	if o.prefer != "" {
 		if mo.Prefer = slices.Index(c.args, o.prefer) + 1; mo.Prefer == 0 {
 			return report.Result{Err: report.Usagef("merge --prefer %s: it is none of %s", o.prefer, strings.Join(c.args, ", "))}

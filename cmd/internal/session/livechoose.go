@@ -379,6 +379,9 @@ func (l *Live) Unfinished(ctx context.Context, place string) ([]ask.Unfinished, 
 	defer func() { _ = s.Backend().Close() }() // only read
 	var all []ask.Unfinished
 	for _, in := range s.Unfinished() {
+		if intake.IsMerge(in.Begin) { // the next merge ends it
+			continue
+		}
 		u := ask.Unfinished{ID: fmt.Sprintf("%x", in.Begin.Intake), Began: time.Unix(in.Begin.Clock, 0), Label: in.Begin.Label, Done: acknowledged(in)}
 		var missing []string
 		for _, src := range in.Begin.Sources {

@@ -203,6 +203,10 @@ func listUnfinished(ctx context.Context, o *intakeOptions, pr *report.Printer) r
 	var text strings.Builder
 	rows := []map[string]any{}
 	for _, in := range s.Unfinished() {
+		if intake.IsMerge(in.Begin) {
+			fmt.Fprintf(&text, "a merge of %s was interrupted; the next asl-admin merge ends it\n", intakeWords(in))
+			continue
+		}
 		fmt.Fprintf(&text, "continue the intake %s of %s\n", short(in.Begin.Intake), intakeWords(in))
 		var sources []map[string]any
 		for i, src := range in.Begin.Sources {
