@@ -273,7 +273,7 @@ func readPages(ctx context.Context, v *store.View, pages func(func([]store.Stret
 		base := int64(len(out))
 		for _, st := range page {
 			fill := byte(0)
-			if st.Kind == source.Unreadable || st.Kind == source.Untried {
+			if st.Kind != source.Data && st.Kind != source.Zero {
 				fill = '?'
 			}
 			if st.Off != int64(len(out)) {

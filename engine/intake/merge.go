@@ -12,6 +12,7 @@ import (
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
 	"aslrescue/engine/source"
+	"aslrescue/engine/source/mapfile"
 	"aslrescue/engine/store"
 	"aslrescue/engine/store/format"
 )
@@ -34,6 +35,7 @@ type MergeOptions struct {
 	Label     string
 	Different bool // the parts may be of disks that do not call themselves the same
 	Prefer    int  // number of the part whose bytes are taken where parts differ; 0 refuses
+	Unstable  bool // where parts differ, none is taken: the place is unstable, and what each read is kept
 	Clock     func() time.Time
 	Progress  func(done, total int64)
 }
@@ -86,9 +88,13 @@ func Merge(ctx context.Context, s *store.Store, parts []Part, o MergeOptions) (*
 	if err := m.compareAll(); err != nil {
 		return m.out, err
 	}
-	if m.out.Places > 0 && o.Prefer == 0 {
+	if m.out.Places > 0 && o.Prefer == 0 && !o.Unstable {
 		return m.out, ErrConflict
 	}
+	if len(m.differ) > mostFaults {
+		return m.out, fmt.Errorf("%d places differ, too many for a disk that is only unstable: %w", m.out.Places, ErrConflict)
+	}
+	m.differ = mapfile.Join(m.differ)
 	return m.out, m.write(s)
 }
 
@@ -107,6 +113,9 @@ func mergeable(parts []Part, o MergeOptions) error {
 			return fmt.Errorf("snapshot %s is of %q, %s of %q: %w", first, first.Source.ID, p, p.Source.ID, ErrOther)
 		}
 	}
+	if o.Prefer > 0 && o.Unstable {
+		return errors.New("either one part's bytes are taken where parts differ, or nobody's")
+	}
 	if o.Prefer < 0 || o.Prefer > len(parts) {
 		return fmt.Errorf("there is no part %d to prefer", o.Prefer)
 	}
@@ -124,6 +133,7 @@ type merger struct {
 	rows    []format.Fault   // of the merged source
 	buf     [2][]byte
 	done    int64
+	differ  []mapfile.Span // places that are unstable
 }
 
 func (m *merger) first() int { return max(0, m.o.Prefer-1) }
@@ -208,6 +218,13 @@ func (m *merger) compare(d doubt) error {
 
 func (m *merger) differs(c Conflict) {
 	m.out.Differing += c.Len
+	if m.o.Unstable && len(m.differ) <= mostFaults {
+		if k := len(m.differ) - 1; k >= 0 && m.differ[k].End == c.Off {
+			m.differ[k].End += c.Len
+		} else {
+			m.differ = append(m.differ, mapfile.Span{Off: c.Off, End: c.Off + c.Len})
+		}
+	}
 	if k := len(m.out.Conflicts); k > 0 {
 		if l := &m.out.Conflicts[k-1]; l.A == c.A && l.B == c.B && l.Off+l.Len == c.Off {
 			l.Len += c.Len
@@ -299,7 +316,7 @@ func (m *merger) fill(w *store.Writer) error {
 	m.done = 0
 	err := m.each(func(pages [][]store.Stretch) error {
 		pieces, _ := mergePages(pages, m.o.Prefer-1)
-		for _, pc := range pieces {
+		for _, pc := range apart(pieces, m.differ) {
 			rg, err := m.piece(p, pc)
 			if err != nil {
 				return err
@@ -330,9 +347,14 @@ func (m *merger) fill(w *store.Writer) error {
 		}
 	}
 	for _, c := range m.out.Conflicts {
+		if m.o.Unstable { // the gaps say it
+			break
+		}
 		m.res.Changed = append(m.res.Changed, fmt.Sprintf("%d bytes at %d differ between snapshots %s and %s; those of %s were taken", c.Len, c.Off, c.A, c.B, m.parts[m.first()]))
 	}
-	m.res.Counts.Failed = int64(m.out.Places)
+	if !m.o.Unstable {
+		m.res.Counts.Failed = int64(m.out.Places)
+	}
 	_, err = p.Finish(m.ctx)
 	m.out.Stored = p.Stored
 	return err
@@ -340,6 +362,9 @@ func (m *merger) fill(w *store.Writer) error {
 
 // piece is a piece as a range of the new map. A part of a chunk becomes a chunk of its own: a map names chunks whole.
 func (m *merger) piece(p *store.Packer, pc mergedPiece) (format.Range, error) {
+	if pc.unstable {
+		return format.Range{Kind: source.Unstable, Len: pc.Len}, m.readings(p, pc)
+	}
 	rg := pc.Of.Range
 	rg.Len = pc.Len
 	if rg.Kind != source.Data || pc.whole() {
@@ -372,7 +397,9 @@ func (m *merger) count(pc mergedPiece, rg format.Range) {
 			c.Unreadable += rg.Len
 		}
 		m.gap(pc, rg)
-		m.fault(pc, rg.Kind)
+		if !pc.unstable { // of that the readings are told
+			m.fault(pc, rg.Kind)
+		}
 		return
 	}
 	m.out.Gained[pc.From] += rg.Len
@@ -392,8 +419,36 @@ func (m *merger) gap(pc mergedPiece, rg format.Range) {
 	}
 }
 
+// readings keeps what each part holds of an unstable place.
+func (m *merger) readings(p *store.Packer, pc mergedPiece) error {
+	row := format.Fault{Off: pc.Off, Len: pc.Len, Kind: source.Unstable}
+	for i := range m.parts {
+		data := make([]byte, pc.Len)
+		var gap *store.GapError
+		if _, err := m.readers[i].ReadAt(data, pc.Off); errors.As(err, &gap) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("snapshot %s at %d: %w", m.parts[i], pc.Off, err)
+		}
+		ref, err := p.PutBytes(m.ctx, artifact.NoTag, data)
+		if err != nil {
+			return err
+		}
+		m.out.Cut += pc.Len
+		b := format.DataRange(ref, pc.Len).Ref
+		if !slices.ContainsFunc(row.Readings, func(r []byte) bool { return bytes.Equal(r, b) }) {
+			row.Readings = append(row.Readings, b)
+		}
+	}
+	m.rows = append(m.rows, row)
+	return nil
+}
+
 // why is what the part's manifest says of a gap.
 func (m *merger) why(pc mergedPiece) string {
+	if pc.unstable {
+		return "the snapshots that were merged hold different bytes; what each holds is kept"
+	}
 	gaps := m.parts[pc.From].Source.Gaps
 	i := slices.IndexFunc(gaps, func(g format.GapRow) bool { return g.Off <= pc.Off && pc.Off < g.Off+g.Len })
 	if i < 0 {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"aslrescue/engine/artifact"
 	"aslrescue/engine/event"
 	"aslrescue/engine/intake"
 	"aslrescue/engine/source"
@@ -331,5 +332,73 @@ func TestAMergeThatWasKilled(t *testing.T) {
 	out, err := intake.Merge(t.Context(), s, parts, intake.MergeOptions{})
 	if err != nil || contentOf(t, s, out.Snapshot.Number) != string(img) {
 		t.Errorf("the next merge: %+v, %v", out, err)
+	}
+}
+
+// TestMergeKeepsBothReadings: where two rescues differ and nobody chooses, the place is unstable, what each read can be had, and nothing else is missing.
+func TestMergeKeepsBothReadings(t *testing.T) {
+	a := mixed(3, 3_000_000)
+	b := append([]byte(nil), a...)
+	want := append([]byte(nil), a...)
+	var places [][2]int // in bytes, as they are told
+	for _, at := range [][2]int{{5_000, 1}, {30_000, 1}, {900_000, 1_400_000}, {2_999_999, 1}} {
+		for i := range at[1] {
+			b[at[0]+i] ^= 1
+		}
+		off, end := at[0]/512*512, min(len(a), (at[0]+at[1]+511)/512*512)
+		places = append(places, [2]int{off, end})
+		for i := off; i < end; i++ {
+			want[i] = '?'
+		}
+	}
+	lost := source.Gap{Off: 512, Len: 1024}
+	s, parts := rescues(t, [][]byte{a, b, a}, [][]source.Gap{{lost}, nil, nil})
+	out, err := intake.Merge(t.Context(), s, parts, intake.MergeOptions{Unstable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := contentOf(t, s, out.Snapshot.Number); got != string(want) {
+		i := 0
+		for i < min(len(got), len(want)) && got[i] == want[i] {
+			i++
+		}
+		t.Errorf("other bytes at %d of %d, %d wanted: %q, not %q", i, len(got), len(want), got[i:i+1], want[i:i+1])
+	}
+	src := out.Manifest.Sources[0]
+	missing := int64(0)
+	for _, p := range places {
+		missing += int64(p[1] - p[0])
+	}
+	if out.Manifest.Result != string(event.CompleteWithGaps) || src.Counts.Unreadable != missing || src.Counts.Data+src.Counts.Zero+missing != int64(len(a)) || len(src.Changed) != 0 || src.GapsAll != int64(len(places)) {
+		t.Errorf("%s, counts %+v, %d gaps, %d missing", out.Manifest.Result, src.Counts, src.GapsAll, missing)
+	}
+	v, err := s.At(t.Context(), out.Snapshot.Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := int64(0)
+	for f, err := range v.Faults(t.Context(), &v.Manifest.Sources[0]) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		told += f.Len
+		if f.Kind != source.Unstable || len(f.Readings) != 2 {
+			t.Fatalf("%+v", f)
+		}
+		for i, from := range [][]byte{a, b} {
+			var ref artifact.Ref
+			if err := ref.UnmarshalBinary(f.Readings[i]); err != nil {
+				t.Fatal(err)
+			}
+			if got, _, err := v.Get(t.Context(), ref); err != nil || string(got) != string(from[f.Off:f.Off+f.Len]) {
+				t.Fatalf("reading %d at %d: %v", i, f.Off, err)
+			}
+		}
+	}
+	if told != missing {
+		t.Errorf("of %d bytes the readings are told of %d", missing, told)
+	}
+	if _, err := intake.Merge(t.Context(), s, parts, intake.MergeOptions{Unstable: true, Prefer: 1}); err == nil {
+		t.Error("both were chosen")
 	}
 }

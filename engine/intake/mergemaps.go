@@ -2,8 +2,10 @@ package intake
 
 import (
 	"slices"
+	"sort"
 
 	"aslrescue/engine/source"
+	"aslrescue/engine/source/mapfile"
 	"aslrescue/engine/store"
 )
 
@@ -12,6 +14,7 @@ type mergedPiece struct {
 	Off, Len int64
 	From     int
 	Of       store.Stretch
+	unstable bool // several hold other bytes: none of them is taken
 }
 
 // whole tells whether the piece is all of its stretch.
@@ -41,7 +44,7 @@ func mergePages(pages [][]store.Stretch, prefer int) (pieces []mergedPiece, doub
 		}
 		cur = best(pages, at, cur)
 		here := pages[cur][at[cur]]
-		pieces = appendPiece(pieces, mergedPiece{off, stop - off, cur, here})
+		pieces = appendPiece(pieces, mergedPiece{off, stop - off, cur, here, false})
 		for i := range pages {
 			if other := pages[i][at[i]]; i != cur && held(here.Kind) && held(other.Kind) && !plainlySame(here, other) {
 				doubts = appendDoubt(doubts, doubt{off, stop - off, cur, i})
@@ -57,6 +60,34 @@ func mergePages(pages [][]store.Stretch, prefer int) (pieces []mergedPiece, doub
 			}
 		}
 	}
+}
+
+// apart cuts pieces where they are unstable, which is sorted and apart, and there into parts that are compared at a time.
+func apart(pieces []mergedPiece, unstable []mapfile.Span) []mergedPiece {
+	if len(unstable) == 0 {
+		return pieces
+	}
+	var out []mergedPiece
+	for _, pc := range pieces {
+		end := pc.Off + pc.Len
+		i := sort.Search(len(unstable), func(i int) bool { return unstable[i].End > pc.Off })
+		for pc.Off < end {
+			part := pc
+			switch {
+			case i == len(unstable) || unstable[i].Off >= end:
+				part.Len = end - pc.Off
+			case unstable[i].Off > pc.Off:
+				part.Len = unstable[i].Off - pc.Off
+			default:
+				part.Len, part.unstable = min(end, unstable[i].End, pc.Off+compareStep)-pc.Off, true
+			}
+			out = append(out, part)
+			if pc.Off += part.Len; i < len(unstable) && unstable[i].End <= pc.Off {
+				i++
+			}
+		}
+	}
+	return out
 }
 
 // held tells whether a map holds bytes there.

@@ -22,7 +22,7 @@ func mergeCommand() command {
 		name: "merge", args: "S1[:SOURCE] S2[:SOURCE] ...", min: 2, max: -1, does: "make one snapshot of several that each read other parts of a disk", writes: true, works: true,
 		help: "Every byte comes from a snapshot that holds it. No data is copied: the new snapshot is a map over what the store holds already.\n" +
 			"Where two of them hold different bytes for one place, the merge is refused and says where; --prefer takes those of one of them,\n" +
-			"and the new snapshot says so. What none of them holds stays a gap.",
+			"and the new snapshot says so; --unstable takes none: the place is a gap, and what each of them holds is kept. What none of them holds stays a gap.",
 		examples: []string{
 			"asl-admin --store /mnt/asl/local merge 3 4",
 			"asl-admin --store /mnt/asl/local merge 3:sda 4:sdb 7 --label \"three rescues\"",
@@ -31,6 +31,7 @@ func mergeCommand() command {
 		flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&o.label, "label", "", "`TEXT` to find the new snapshot by")
 			fs.StringVar(&o.prefer, "prefer", "", "`S` whose bytes are taken where two hold different ones")
+			fs.BoolVar(&o.unstable, "unstable", false, "take nobody's bytes where two hold different ones: the place counts as unstable, and what each read is kept")
 			fs.BoolVar(&o.different, "different", false, "merge also what does not call itself the same disk, such as two image files of it")
 		},
 		run: func(ctx context.Context, c *call) report.Result { return runMerge(ctx, c, o) },
@@ -40,6 +41,7 @@ func mergeCommand() command {
 type mergeOptions struct {
 	label, prefer string
 	different     bool
+	unstable      bool
 }
 
 func runMerge(ctx context.Context, c *call, o mergeOptions) report.Result {
@@ -48,7 +50,7 @@ func runMerge(ctx context.Context, c *call, o mergeOptions) report.Result {
 		return report.Result{Err: err}
 	}
 	m := c.meter("comparing", event.Bytes)
-	mo := intake.MergeOptions{ID: intake.NewID(), Label: o.label, Different: o.different, Progress: m.at}
+	mo := intake.MergeOptions{ID: intake.NewID(), Label: o.label, Different: o.different, Unstable: o.unstable, Progress: m.at}
 	claim, err := net.Listen("unix", claimName(c.store.ID(), mo.ID))
 	if err != nil {
 		return report.Result{Err: err}
@@ -66,6 +68,9 @@ func runMerge(ctx context.Context, c *call, o mergeOptions) report.Result {
 	}
 	if ended > 0 {
 		c.text("%s that was interrupted is ended; it left nothing visible", event.CountOf(int64(ended), "merge", "merges"))
+	}
+	if o.prefer != "" && o.unstable {
+		return report.Result{Err: report.Usagef("merge --prefer and --unstable contradict each other")}
 	}
 	if o.prefer != "" {
 		if mo.Prefer = slices.Index(c.args, o.prefer) + 1; mo.Prefer == 0 {
@@ -97,7 +102,7 @@ func mergeError(c *call, out *intake.Merged, err error) error {
 	case errors.Is(err, intake.ErrConflict):
 		e.Err = fmt.Errorf("%s in %s differ: %w", event.Bytes(out.Differing), event.CountOf(int64(out.Places), "place", "places"), err)
 		e.Code, e.Means = report.Mismatch, "Which of them is right, no program can tell: the disk changed between the rescues, or one of them read badly. Nothing was written."
-		e.Next = []string{"read those places a third time, if the disk still can", "say whose bytes to take: --prefer " + c.args[0] + "; the new snapshot will say where"}
+		e.Next = []string{"read those places a third time, if the disk still can", "say whose bytes to take: --prefer " + c.args[0] + "; the new snapshot will say where", "or nobody's: --unstable keeps what each holds, and the place counts as a gap"}
 	case errors.Is(err, intake.ErrOther):
 		e.Code, e.Means = report.Usage, "Nothing was written."
 		e.Next = []string{"asl-admin --store " + typed(c.dir) + " show S tells what a snapshot was taken of"}
