@@ -193,7 +193,7 @@ func parseSize(s string) (int64, error) {
 
 // command is how QEMU is called for one boot. All that is not a disk is the same every time.
 func (s script) command(m machine, b boot) []string {
-	params := "console=tty0 console=ttyS0 nokaslr mitigations=off quiet systemd.show_status=false net.ifnames=0 modprobe.blacklist=bochs"
+	params := "console=tty0 console=ttyS0 nokaslr mitigations=off quiet systemd.show_status=false net.ifnames=0 modprobe.blacklist=bochs no_timer_check"
 	if b.bare {
 		params += " lab.bare"
 	}
