@@ -398,6 +398,14 @@ func Log(ctx context.Context, b Backend, domain string) iter.Seq2[LogRecord, err
 	}
 }
 
+// goneIsDamage turns the absence of an object that the log or a segment names into damage: what was asked for is not absent, it is lost.
+func goneIsDamage(err error) error {
+	if errors.Is(err, artifact.ErrNotFound) {
+		return fmt.Errorf("%w: %w", artifact.ErrDamaged, err)
+	}
+	return err
+}
+
 // shortIsDamage turns the end of an object before its due end into damage.
 func shortIsDamage(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {

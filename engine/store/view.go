@@ -49,7 +49,7 @@ func (s *Store) At(ctx context.Context, number uint64) (*View, error) {
 		v.Manifest, err = format.DecodeManifest(snap.Manifest, data)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("snapshot %d: manifest %s: %w", snap.Number, snap.Manifest, err)
+		return nil, fmt.Errorf("snapshot %d: manifest %s: %w", snap.Number, snap.Manifest, goneIsDamage(err))
 	}
 	return v, nil
 }
@@ -150,7 +150,7 @@ func (v *View) Where(ctx context.Context, ref artifact.Ref) ([]artifact.Digest, 
 func (s *Store) readCopy(ctx context.Context, l location) ([]byte, error) {
 	raw, err := readRange(ctx, s.b, "blocks/"+l.block.String(), int64(l.entry.Off), int64(l.entry.Stored))
 	if err != nil {
-		return nil, fmt.Errorf("block %s: %w", l.block, shortIsDamage(err))
+		return nil, fmt.Errorf("block %s: %w", l.block, goneIsDamage(shortIsDamage(err)))
 	}
 	data, err := s.expand(nil, l.entry, raw)
 	if err != nil {

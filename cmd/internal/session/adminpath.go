@@ -57,7 +57,7 @@ func (c *call) find(ctx context.Context, v *store.View, path string) (place, err
 		return p, nil
 	}
 	e := &report.Error{What: fmt.Sprintf("look up %q in snapshot %d", path, v.Snapshot.Number), Err: err}
-	if errors.Is(err, artifact.ErrNotFound) {
+	if errors.Is(err, artifact.ErrNotFound) && !errors.Is(err, artifact.ErrDamaged) {
 		e.Means = "The snapshot holds " + sourcesText(v.Manifest) + "; names count letter by letter."
 		e.Next = []string{fmt.Sprintf("asl-admin --store %s ls %d", typed(c.dir), v.Snapshot.Number)}
 	}
