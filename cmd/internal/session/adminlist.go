@@ -258,6 +258,9 @@ func runCat(ctx context.Context, c *call) report.Result {
 		k.out = rowWriter{c}
 	}
 	if err := k.run(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			err = context.Cause(ctx)
+		}
 		return report.Result{Err: &report.Error{What: "read " + p.name(), Err: err}}
 	}
 	if k.lost > 0 {
