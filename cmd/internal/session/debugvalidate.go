@@ -273,20 +273,32 @@ func (v *validator) snapshots() error {
 	return nil
 }
 
-// others names what is not part of the store.
-func (v *validator) others() error {
-	mine := "snapshots/" + v.c.store.Domain() + "/"
+// named are the objects in snapshots/ that the log knows.
+func (v *validator) named() map[string]bool {
 	named := map[string]bool{}
 	for _, s := range v.c.store.Snapshots() {
 		named[store.NoteName(s.Domain, s.Number)] = true
-		named[fmt.Sprintf("%sm-%s", mine, s.Manifest)] = true
+		named[fmt.Sprintf("snapshots/%s/m-%s", s.Domain, s.Manifest)] = true
 	}
+	return named
+}
+
+// sealedSince tells whether another writer has sealed the snapshot of an object since the log was read.
+func (v *validator) sealedSince(name string) bool {
+	return v.c.store.Refresh(v.ctx) == nil && v.named()[name]
+}
+
+// others names what is not part of the store.
+func (v *validator) others() error {
+	mine := "snapshots/" + v.c.store.Domain() + "/"
+	named := v.named()
 	for e, err := range v.c.store.Backend().List(v.ctx, mine, "") {
 		if err != nil {
 			return err
 		}
 		switch {
 		case named[e.Name]:
+		case v.sealedSince(e.Name):
 		case strings.HasSuffix(e.Name, ".note"): // it is written when the record is durable
 			v.found(e.Name, errors.New("the log knows no such snapshot: its newest parts were removed or lost"))
 		default: // it is written before the record
