@@ -22,7 +22,7 @@ func logMutants() []mutant {
 		{"log: a lost race is given up", log, []string{"if errors.Is(err, artifact.ErrConflict) {", "if false {"}, steps},
 		{"log: a lost race is taken for won", log, []string{"if err := s.catchUp(ctx, n); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n\t\t\tcontinue", "err = nil"}, steps},
 		{"log: a lost race is tried again as it was", log, []string{"\t\trecs, err := build(s.st)\n", "\t\trecs, err := build(s.st)\n\t\tif first != nil {\n\t\t\trecs, err = first, nil\n\t\t}\n\t\tfirst = recs\n", "\tfor {\n\t\trecs, err", "\tvar first []record\n\tfor {\n\t\trecs, err"}, steps},
-		{"log: no checkpoints", log, []string{"if n%format.CheckpointEvery == 0 {", "if false {"}, steps},
+		{"log: no checkpoints", log, []string{"if n%format.CheckpointEvery == 0 {\n\t\tall = append", "if false {\n\t\tall = append"}, steps},
 		{"log: checkpoints forget unfinished intakes", state, []string{"c.Intakes = append(c.Intakes, *in)", "_ = in"}, steps},
 		{"log: checkpoints forget damage", state, []string{"c.Damage = append(c.Damage, format.DamagedObject{Name: name, Why: s.damage[name]})", "_ = name"}, steps},
 		{"log: checkpoints forget runs", state, []string{"c.Runs = append(c.Runs, format.RunOf{Run: r.Run, Of: r.of})", "_ = r"}, steps},
