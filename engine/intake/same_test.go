@@ -382,10 +382,38 @@ func TestResumedAfterBoot(t *testing.T) {
 
 // TestLongFileGoesOn: a long file that was interrupted is gone on with behind the files before it, and is whole.
 func TestLongFileGoesOn(t *testing.T) {
-	entries := []sourcetest.Entry{{Path: "a", Content: words(1, 3000)}, {Path: "b/c", Content: noise(2, 3000)}, {Path: "long", Content: noise(1, 1<<20)}, {Path: "z", Content: words(2, 3000)}}
+	w := treeOf(longFile(noise(1, 1<<20), 0))
+	fsys := stoppedInLongFile(t, w)
+	if rep := mustComplete(t, fsys, w, hasty(intake.None)); rep.Resumed == 0 {
+		t.Fatalf("%+v", rep)
+	}
+	mustReadBack(t, fsys, w)
+}
+
+// TestLongFileThatChangedBeginsAnew: what was stored of a file that is another by now is not put before the rest of it.
+func TestLongFileThatChangedBeginsAnew(t *testing.T) {
+	fsys := stoppedInLongFile(t, treeOf(longFile(noise(1, 1<<20), 0)))
+	w := treeOf(longFile(noise(9, 1<<20), 77)) // as long, written to since
+	if rep := mustComplete(t, fsys, w, hasty(intake.None)); rep.Resumed == 0 {
+		t.Fatalf("%+v", rep)
+	}
+	mustReadBack(t, fsys, w)
+}
+
+func longFile(content []byte, written int64) []sourcetest.Entry {
+	return []sourcetest.Entry{{Path: "a", Content: words(1, 3000)}, {Path: "b/c", Content: noise(2, 3000)},
+		{Path: "long", Content: content, Meta: source.Meta{MTime: source.Time{Sec: written}}}, {Path: "z", Content: words(2, 3000)}}
+}
+
+func treeOf(entries []sourcetest.Entry) *world {
 	tree := sourcetest.NewTree("tree", entries)
 	w := &world{label: "one", truth: map[string]string{}, sources: func() []source.Source { return []source.Source{tree} }}
 	w.addTree("tree", entries)
+	return w
+}
+
+func stoppedInLongFile(t *testing.T, w *world) *memfs.FS {
+	t.Helper()
 	fsys, err := newMedium(memfs.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -398,10 +426,13 @@ func TestLongFileGoesOn(t *testing.T) {
 	if st := s.Unfinished()[0].Point.State[0]; st.FileMap == nil || st.FileMap.Next == 0 {
 		t.Fatalf("it was not interrupted within the long file: %+v", st)
 	}
-	if rep := mustComplete(t, fsys, w, hasty(intake.None)); rep.Resumed == 0 {
-		t.Fatalf("%+v", rep)
-	}
-	if s, err = openStore(fsys); err != nil {
+	return fsys
+}
+
+func mustReadBack(t *testing.T, fsys *memfs.FS, w *world) {
+	t.Helper()
+	s, err := openStore(fsys)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := readsBack(t.Context(), s, 1, w); err != nil {
