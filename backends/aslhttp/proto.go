@@ -71,7 +71,6 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	after  time.Duration
 }
 
 // kind is a row of the table of errors.

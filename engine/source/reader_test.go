@@ -97,9 +97,7 @@ func TestAReaderThatHangs(t *testing.T) {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	stuck := r.now.cmd.Process
-	if err := stuck.Signal(unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, stuck)
 	r.timeout = 300 * time.Millisecond
 	res, errno, err := r.Try(t.Context(), buf, rd)
 	if err != nil || errno != unix.ETIMEDOUT || res.Good != 0 || res.Bad != 64<<10 {
@@ -116,9 +114,7 @@ func TestAReaderThatHangs(t *testing.T) {
 		t.Error("it is the same process")
 	}
 	// An operator who stops does not wait for a disk.
-	if err := r.now.cmd.Process.Signal(unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	halt(t, r.now.cmd.Process)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
 	if _, _, err := r.Try(ctx, buf, rd); !errors.Is(err, context.Canceled) {
@@ -129,6 +125,23 @@ func TestAReaderThatHangs(t *testing.T) {
 	r.command = func(string) *exec.Cmd { return exec.Command("/bin/sleep", "60") }
 	if _, _, err := r.Try(t.Context(), buf, rd); !errors.Is(err, ErrGone) {
 		t.Errorf("one that does not open: %v", err)
+	}
+}
+
+// halt stops a process, which may be reading ahead, and waits until it stands still.
+func halt(t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("it does not stop: %v\n%s", err, status)
+		}
+		if strings.Contains(string(status), "State:\tT") {
+			return
+		}
 	}
 }
 
