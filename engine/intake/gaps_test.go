@@ -159,6 +159,7 @@ func TestBadFiles(t *testing.T) {
 		{Path: "long bad", Content: long, Bad: bad},
 		{Path: "long denied", Content: long, OpenErr: unix.EACCES},
 		{Path: "long shrinks", Content: long, Shrinks: true},
+		{Path: "long stale", Content: long, Stale: 30_720},
 		{Path: "z good", Content: long},
 	}
 	res, got := withGaps(t, func() source.Source { return sourcetest.NewTree("tree", entries) })
@@ -168,6 +169,7 @@ func TestBadFiles(t *testing.T) {
 		"a/shrinks":    string(good[:2500]),
 		"long bad":     holed(long, bad...),
 		"long shrinks": string(long[:45_000]),
+		"long stale":   holed(long, source.Gap{Off: 30_720, Len: 90_000 - 30_720}),
 		"z good":       string(long),
 	} {
 		if got["tree/"+path] != "file "+want {

@@ -31,6 +31,7 @@ type Entry struct {
 	Bad     []source.Gap // reading these fails with EIO
 	Changes bool         // the file is another after its first ReadAt
 	Shrinks bool         // the file ends at half its size when it is read
+	Stale   int64        // from here on reading fails with ESTALE; 0: nowhere
 }
 
 // Tree is a source.TreeSource in memory.
@@ -217,7 +218,14 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 		size /= 2
 	}
 	r := ReaderAt{Pattern: f.n.Pattern, Size: size, Bad: f.n.Bad}
+	var stale error
+	if at := f.n.Stale; at > 0 && off+int64(len(p)) > at {
+		p, stale = p[:max(at-off, 0)], unix.ESTALE
+	}
 	n, err := r.ReadAt(p, off)
+	if stale != nil {
+		err = stale
+	}
 	if f.n.Content != nil && n > 0 {
 		copy(p[:n], f.n.Content[off:])
 	}
