@@ -218,11 +218,13 @@ func overLine(t *testing.T, seed uint64, bad bool) outcome {
 		}
 		return s
 	}
-	s, o := reach(), options()
+	s, o, stops := reach(), options(), rand.New(rand.NewPCG(seed, 8))
 	if bad { // the machine goes down in the middle
 		ctx, cancel := context.WithCancel(t.Context())
 		o.Events = func(e event.Event) {
-			if _, ok := e.(event.ResumePoint); ok && rng.IntN(6) == 0 {
+			mu.Lock()
+			defer mu.Unlock()
+			if _, ok := e.(event.ResumePoint); ok && stops.IntN(6) == 0 {
 				cancel()
 			}
 		}
@@ -254,6 +256,7 @@ func overLine(t *testing.T, seed uint64, bad bool) outcome {
 	if hurt, err := there.VerifyBlocks(t.Context(), ids, 1, nil); err != nil || len(hurt) > 0 {
 		t.Fatalf("seed %d: %v, %v", seed, hurt, err)
 	}
+	p.web.Close() // what was under way there has ended
 	out := outcome{roots: roots(t, there, 0), faults: line.faults}
 	mu.Lock()
 	defer mu.Unlock()

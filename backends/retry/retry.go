@@ -83,6 +83,7 @@ func Do(ctx context.Context, o Options, f func() error) error {
 
 func (b *backend) do(ctx context.Context, f func() error) error {
 	began := b.o.Now()
+	others := 0 // how often other bytes arrived
 	for n := 0; ; n++ {
 		err := f()
 		var t Temporary
@@ -94,8 +95,11 @@ func (b *backend) do(ctx context.Context, f func() error) error {
 			b.answered(err)
 			return err
 		}
-		if changed(err) && n+1 >= changes { // it is not the line
-			return fmt.Errorf("sent %d times, and each time other bytes arrived; suspect this machine's memory or network card: %w", n+1, err)
+		if changed(err) {
+			others++
+		}
+		if others >= changes { // it is not the line
+			return fmt.Errorf("sent %d times, and other bytes arrived %d times; suspect this machine's memory or network card: %w", n+1, others, err)
 		}
 		d := max(least, time.Duration(rand.Int64N(int64(min(first<<min(n, 10), most)))+1))
 		if b.o.Limit > 0 && b.o.Now().Sub(began)+d > b.o.Limit {
