@@ -119,3 +119,30 @@ func TestEncoderOutputIsGolden(t *testing.T) {
 		}
 	}
 }
+
+// wrongEncoder encodes something else, as an encoder or memory at fault would.
+type wrongEncoder struct {
+	enc interface{ EncodeAll(src, dst []byte) []byte }
+}
+
+func (w wrongEncoder) EncodeAll(src, dst []byte) []byte {
+	other := bytes.Clone(src)
+	other[len(other)/2] ^= 1
+	return w.enc.EncodeAll(other, dst)
+}
+
+func TestEncoderAtFaultIsFound(t *testing.T) {
+	codec, err := Codec(Fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newCompressor(codec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.enc = wrongEncoder{c.enc}
+	data := bytes.Repeat([]byte("some words that compress well, "), 1000)
+	if err := c.unit(&unit{adds: []add{{ref: artifact.Sum(data), data: data}}}); err == nil {
+		t.Error("bytes that do not expand to the artifact are stored as it")
+	}
+}

@@ -43,7 +43,7 @@ func Codec(mode Compression) (format.Codecs, error) {
 
 // compressor is one worker's encoder and decoder.
 type compressor struct {
-	enc   *zstd.Encoder
+	enc   interface{ EncodeAll(src, dst []byte) []byte }
 	dec   *format.Decoder
 	check []byte
 }
