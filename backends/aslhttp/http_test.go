@@ -64,12 +64,16 @@ func serveOver(t *testing.T, b store.Backend, dir string, o aslhttp.ServerOption
 		o.Tokens = tokens()
 	}
 	if o.Verify == nil {
+		verify, err := store.BlockVerifier(b)
+		if err != nil {
+			t.Fatal(err)
+		}
 		o.Verify = func(ctx context.Context, name string) (int64, error) {
 			id, err := artifact.ParseDigest(strings.TrimPrefix(name, "blocks/"))
 			if err != nil {
 				return 0, err
 			}
-			return store.VerifyBlock(ctx, b, id)
+			return verify(ctx, id)
 		}
 	}
 	srv := aslhttp.NewServer(b, o)

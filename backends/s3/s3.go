@@ -397,9 +397,3 @@ func badCertificate(err error) bool {
 	var bad *tls.CertificateVerificationError
 	return errors.As(err, &bad)
 }
-
-// Temporary tells whether the same call may succeed later.
-func Temporary(err error) bool {
-	var t *temporary
-	return errors.As(err, &t)
-}

@@ -14,6 +14,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"aslrescue/backends/backendtest"
+	"aslrescue/backends/retry"
 	"aslrescue/backends/s3"
 	"aslrescue/engine/artifact"
 	"aslrescue/engine/store"
@@ -127,13 +128,23 @@ func TestAServerThatForgets(t *testing.T) {
 	lose = true
 	data := []byte("some bytes")
 	err = b.Create(t.Context(), "blocks/"+artifact.HashBytes(data).String(), data)
-	if !s3.Temporary(err) {
+	if !passes(err) {
 		t.Errorf("%v", err)
 	}
 	lose = false
 	if err := b.Create(t.Context(), "blocks/"+artifact.HashBytes(data).String(), data); err != nil {
 		t.Error(err)
 	}
+}
+
+// passes tells whether the same call may succeed later.
+func passes(err error) bool {
+	var t retry.Temporary
+	if !errors.As(err, &t) {
+		return false
+	}
+	_, again := t.RetryAfter()
+	return again
 }
 
 func TestErrorsMeanWhatTheyDo(t *testing.T) {
@@ -162,7 +173,7 @@ func TestErrorsMeanWhatTheyDo(t *testing.T) {
 	}{{507, "QuotaExceeded", artifact.ErrFull, false}, {409, "ConditionalRequestConflict", nil, true}, {403, "AccessDenied", nil, false}} {
 		status, code = c.status, c.code
 		err := b.Create(t.Context(), "blocks/"+artifact.HashBytes(data).String(), data)
-		if err == nil || c.is != nil && !errors.Is(err, c.is) || s3.Temporary(err) != c.again {
+		if err == nil || c.is != nil && !errors.Is(err, c.is) || passes(err) != c.again {
 			t.Errorf("%d %s: %v", c.status, c.code, err)
 		}
 	}

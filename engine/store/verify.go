@@ -164,14 +164,18 @@ func (v *Verification) block(id artifact.Digest, buf, raw []byte) ([]byte, []byt
 	return buf, raw
 }
 
-// VerifyBlock reads a block out of a backend, from the medium if ctx says so, and checks every byte of it: name, directory, and every artifact's own hash.
-func VerifyBlock(ctx context.Context, b Backend, id artifact.Digest) (size int64, err error) {
+// BlockVerifier gives what reads a block out of a backend, from the medium if ctx says so, and checks every byte of it: name, directory, and every artifact's own
+// hash. It may be called from several goroutines.
+func BlockVerifier(b Backend) (func(ctx context.Context, id artifact.Digest) (size int64, err error), error) {
 	dec, err := format.NewDecoder()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	size, _, _, err = (&Store{b: b, dec: dec}).verifyBlock(ctx, id, nil, nil)
-	return size, err
+	s := &Store{b: b, dec: dec}
+	return func(ctx context.Context, id artifact.Digest) (int64, error) {
+		size, _, _, err := s.verifyBlock(ctx, id, nil, nil)
+		return size, err
+	}, nil
 }
 
 // verifyBlock checks one block. Its memory is handed back to serve the next.

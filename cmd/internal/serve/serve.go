@@ -163,12 +163,16 @@ func newService(b store.Backend, o options, log *slog.Logger) (*service, error) 
 	if err != nil {
 		return nil, err
 	}
+	verify, err := store.BlockVerifier(b)
+	if err != nil {
+		return nil, err
+	}
 	s.handler = aslhttp.NewServer(b, aslhttp.ServerOptions{Tokens: tokens, Memory: o.memory << 20, Done: s.done, Verify: func(ctx context.Context, name string) (int64, error) {
 		id, err := artifact.ParseDigest(strings.TrimPrefix(name, "blocks/"))
 		if err != nil {
 			return 0, err
 		}
-		return store.VerifyBlock(ctx, b, id)
+		return verify(ctx, id)
 	}})
 	return s, nil
 }
